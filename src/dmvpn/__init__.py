@@ -1,0 +1,1 @@
+"""OpenDMVPN: a dynamic multipoint VPN for ordinary Linux."""

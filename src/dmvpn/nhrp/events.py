@@ -1,0 +1,311 @@
+"""The engine's doors: what it is told (inputs) and what it asks for (actions). Both unions are closed."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+
+class Role(StrEnum):
+    HUB = "hub"
+    SPOKE = "spoke"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where IKE may reach a peer: an underlay address and a UDP port."""
+
+    address: Address
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class HubSetting:
+    """A next hop server as its client must know it. `protocol` has one address for each family of the overlay."""
+
+    name: str
+    protocol: tuple[Address, ...]
+    nbma: Address
+    ours: bool  # ours: candidates and direct probes; else plain RFC 2332 and Cisco
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """One cloud on one router. Times are seconds. The defaults are those of docs/nhrp.md."""
+
+    role: Role
+    phase: int  # 1: hub relays; 2: next hops are resolved; 3: indications and shortcuts
+    protocol: tuple[Address, ...]  # own overlay addresses, first is the one that registers
+    overlay: tuple[Network, ...]
+    nbma: Address
+    hubs: tuple[HubSetting, ...]
+    serves: tuple[Network, ...]  # networks this router may answer for
+    mtu_octets: int
+    holding_time_s: float
+    registration_s: float
+    authentication: bytes | None
+    redirect: bool  # sends traffic indications
+    shortcut: bool  # acts on them
+    probe_interval_s: float = 1.0
+    probe_limit: int = 3  # probes unanswered in a row before a direct path is given up
+    negative_s: float = 180.0
+    security_wait_s: float = 20.0  # how long a shortcut waits for its SA before it is given up for negative_s
+
+
+# ---------------------------------------------------------------- inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An NHRP PDU from the tunnel. `sender` is the outer source address (None: the kernel did not say)."""
+
+    octets: bytes
+    sender: Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityUp:
+    """An SA with this NBMA address is up and the peer's claims are known to the data plane.
+
+    `observed` is where its IKE packets come from: what a hub tells a registering spoke about itself.
+    """
+
+    nbma: Address
+    observed: Endpoint | None
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityDown:
+    nbma: Address
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer to an Authorise action, by its ticket. `reason` is empty when allowed."""
+
+    ticket: int
+    allowed: bool
+    reason: str
+
+
+class Egress(StrEnum):
+    """Where a route leads, as far as NHRP cares."""
+
+    OVERLAY = "overlay"  # through this cloud's device, to `gateway` (None: on-link)
+    ELSEWHERE = "elsewhere"  # through another device: this router is the egress
+    LOCAL = "local"  # an address of this router
+    UNREACHABLE = "unreachable"  # unreachable, blackhole or prohibit
+
+
+@dataclass(frozen=True, slots=True)
+class RouteChanged:
+    """The best route of a prefix outside the shortcut table; a whole dump is the same input for each row."""
+
+    prefix: Network
+    egress: Egress
+    gateway: Address | None
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteGone:
+    prefix: Network
+
+
+@dataclass(frozen=True, slots=True)
+class Hairpin:
+    """A packet came in from the overlay and leaves by it again. `packet` is its head, from the IP header on."""
+
+    packet: bytes
+    sender: Address  # NBMA address that delivered it
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourMissing:
+    """The kernel asks who this next hop is (RTM_GETNEIGH)."""
+
+    protocol: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """Traffic went to this NBMA address since the last report."""
+
+    nbma: Address
+
+
+@dataclass(frozen=True, slots=True)
+class OwnEndpoints:
+    """This router's own candidates beside the public one that a hub reports: its uplink addresses."""
+
+    private: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The kernel refused to perform an action; the engine must not believe in it."""
+
+    action: "BindNeighbour | InstallRoute"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """An operator's purge: drop what is known about this prefix or address (None: all that was learned)."""
+
+    prefix: Network | None
+
+
+Input = (
+    Received
+    | SecurityUp
+    | SecurityDown
+    | Verdict
+    | RouteChanged
+    | RouteGone
+    | Hairpin
+    | NeighbourMissing
+    | Used
+    | OwnEndpoints
+    | Refused
+    | Forget
+)
+
+
+# ---------------------------------------------------------------- actions
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    octets: bytes
+    nbma: Address
+
+
+@dataclass(frozen=True, slots=True)
+class BindNeighbour:
+    protocol: Address
+    nbma: Address
+
+
+@dataclass(frozen=True, slots=True)
+class UnbindNeighbour:
+    """`refused` answers the kernel's question with "nobody" (NUD_FAILED) instead of taking an entry away."""
+
+    protocol: Address
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InstallRoute:
+    """A shortcut: `prefix` via `gateway` (whose neighbour entry is bound) in the shortcut table."""
+
+    prefix: Network
+    gateway: Address
+    mtu_octets: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveRoute:
+    prefix: Network
+
+
+@dataclass(frozen=True, slots=True)
+class WantSecurity:
+    """An SA with this peer is wanted; asked again it is a no-op. Answered by SecurityUp or SecurityDown."""
+
+    nbma: Address
+    candidates: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RestartSecurity:
+    """The path is dead although the SA stands: terminate and initiate. Followed by SecurityDown, then Up or not."""
+
+    nbma: Address
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseSecurity:
+    """Nothing needs this SA any more."""
+
+    nbma: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Authorise:
+    """May the peer behind `nbma` have `protocol` bound to it and, where given, traffic for `prefix`?"""
+
+    ticket: int
+    nbma: Address
+    protocol: Address
+    prefix: Network | None
+
+
+class DropReason(StrEnum):
+    """Why a packet was not acted on: counted and shown, never silent."""
+
+    MALFORMED = "malformed"
+    CHECKSUM = "checksum"
+    VERSION = "version"
+    OVERSIZED = "oversized"
+    AUTHENTICATION = "authentication"
+    HOP_COUNT = "hop-count"
+    LOOP = "loop"
+    UNREACHABLE = "unreachable"
+    UNSOLICITED = "unsolicited"  # a reply to nothing that was asked, or from whom nothing was asked
+    DUPLICATE = "duplicate"
+    NOT_AUTHORISED = "not-authorised"
+    STRANGER = "stranger"  # an indication or error from a peer through which nothing was sent
+    COMPULSORY_EXTENSION = "compulsory-extension"
+    RATE_LIMIT = "rate-limit"
+    NO_SECURITY = "no-security"
+    UNSUPPORTED = "unsupported"
+    LIMIT = "limit"  # a table is full
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    reason: DropReason
+    sender: Address | None
+    detail: str
+
+
+class Happening(StrEnum):
+    """What an operator wants in the log and `nhrp watch` shows."""
+
+    HUB_UP = "hub-up"
+    HUB_DOWN = "hub-down"
+    REGISTERED = "registered"  # a client registered here
+    EXPIRED = "expired"
+    SHORTCUT_WANTED = "shortcut-wanted"
+    SHORTCUT_CONNECTING = "shortcut-connecting"
+    SHORTCUT_UP = "shortcut-up"
+    SHORTCUT_DOWN = "shortcut-down"
+    NEGATIVE = "negative"
+    PURGED = "purged"
+    REDIRECTED = "redirected"
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    happening: Happening
+    subject: str  # the prefix, address or name it is about
+    detail: str
+
+
+Action = (
+    Send
+    | BindNeighbour
+    | UnbindNeighbour
+    | InstallRoute
+    | RemoveRoute
+    | WantSecurity
+    | RestartSecurity
+    | ReleaseSecurity
+    | Authorise
+    | Dropped
+    | Log
+)
