@@ -1,0 +1,89 @@
+"""The `lab` section: the WAN between routers, and the hosts behind them. Only the lab reads it."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from dmvpn.network.values import Address, BitsPerSecond, Fraction, LinkName, Name, Octets, Seconds, Section
+
+
+class NatKind(StrEnum):
+    NONE = "none"
+    ONE_TO_ONE = "1:1"
+    PORT_RESTRICTED = "port-restricted"
+
+
+class NatPort(StrEnum):
+    KEEP = "keep"
+    OTHER = "other"
+
+
+class LabNat(Section):
+    """A NAT router between an uplink and the WAN; it holds the uplink's gateway address."""
+
+    kind: NatKind = NatKind.NONE
+    """What it does: none, 1:1 (address only), port-restricted (Linux masquerade)."""
+    public: Address | None = None
+    """Its address on the WAN side."""
+    port: NatPort = NatPort.KEEP
+    """keep: the outer port is the inner one when it is free; other: always another one."""
+
+
+class LabLink(Section):
+    """One link's quality. What is absent comes from lab.wan. Delay is one way and acts in each direction."""
+
+    delay: Seconds | None = None
+    """One way, in each direction."""
+    jitter: Seconds | None = None
+    """Spread of the delay, one way."""
+    loss: Fraction | None = None
+    """Share of packets lost, in each direction."""
+    rate: BitsPerSecond | None = None
+    """Bits per second, in each direction."""
+    mtu: Octets | None = None
+    """Octets."""
+
+
+class LabUplink(LabLink):
+    """The access link of one router's uplink."""
+
+    at: Name = "internet"
+    """The WAN router it ends at."""
+    nat: LabNat = LabNat()
+    """The NAT router before the WAN, if any."""
+
+
+class LabRouter(Section):
+    """A router of the WAN."""
+
+    links: dict[Name, LabLink] = Field(default_factory=dict)
+    """Links to other WAN routers, by their name."""
+
+
+class LabHost(Section):
+    """A host in one network of one site."""
+
+    network: LinkName
+    """SITE.NETWORK."""
+    address: Address
+    """Inside that network's prefix."""
+
+
+class Lab(Section):
+    """Everything only the lab reads. A lab runs the file's routers as root, so a lab file is code."""
+
+    wan: LabLink = LabLink()
+    """Defaults of every link."""
+    routers: dict[Name, LabRouter] = Field(default_factory=lambda: {"internet": LabRouter()})
+    """The WAN's routers; one named internet when absent."""
+    uplinks: dict[LinkName, LabUplink] = Field(default_factory=dict)
+    """Access links, by ROUTER.UPLINK; an uplink not named here is a plain link to the first WAN router."""
+    hosts: dict[Name, LabHost] = Field(default_factory=dict)
+    """Hosts, by name."""
+
+
+def settled(link: LabLink, defaults: LabLink) -> LabLink:
+    """The link with the defaults filled in; what neither says stays None (no impairment)."""
+    mine = {name: getattr(link, name) for name in LabLink.model_fields}
+    theirs = {name: getattr(defaults, name) for name in LabLink.model_fields}
+    return LabLink.model_construct(**{name: theirs[name] if mine[name] is None else mine[name] for name in mine})
