@@ -30,7 +30,7 @@ class Candidates:
 
     @classmethod
     def from_vendor(cls, vendor: VendorPrivate) -> Self | None:
-        """None for another vendor's extension. Raises Malformed, with an offset from the data's start."""
+        """None for another vendor's extension. Raises Malformed, with the offset from where the data starts."""
         return cls.decode(Cursor(vendor.data)) if vendor.oui == OUI else None
 
     @classmethod

@@ -16,6 +16,7 @@ from dmvpn.nhrp.events import DropReason
 
 COMPULSORY_BIT: Final = 0x8000
 TYPE_MASK: Final = 0x3FFF  # bit 0x4000 is unused: ignored when received, never sent
+EXTENSION_HEAD_OCTETS: Final = 4
 END_TYPE: Final = 0
 END: Final = bytes.fromhex("80000000")
 CLEAR_TEXT: Final = 1  # Cisco's authentication scheme

@@ -1,7 +1,6 @@
 """One NHRP packet: octets to Packet and back. RFC 2332 5.1 and 5.2; Cisco's traffic indication."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from dmvpn.nhrp.candidates import OUI, Candidates
@@ -9,7 +8,15 @@ from dmvpn.nhrp.checksum import checksum
 from dmvpn.nhrp.cie import IPV4_OCTETS, IPV6_OCTETS, Cie, address_of, prefix_length_is_valid
 from dmvpn.nhrp.cursor import Cursor, Malformed
 from dmvpn.nhrp.events import Address, DropReason
-from dmvpn.nhrp.extensions import Extension, VendorPrivate, decode_all, encode_all, type_of
+from dmvpn.nhrp.extensions import (
+    EXTENSION_HEAD_OCTETS,
+    OUI_OCTETS,
+    Extension,
+    VendorPrivate,
+    decode_all,
+    encode_all,
+    type_of,
+)
 from dmvpn.nhrp.numbers import (
     HEADER_OCTETS,
     LENGTH_MASK,
@@ -26,8 +33,14 @@ MALFORMED: Final = DropReason.MALFORMED
 INDICATIONS: Final = (Kind.ERROR_INDICATION, Kind.TRAFFIC_INDICATION)  # a payload and a code, no CIEs and no id
 NBMA_OCTETS: Final = {NBMA_IPV4: IPV4_OCTETS, NBMA_IPV6: IPV6_OCTETS}
 PROTOCOL_OCTETS: Final = {PROTOCOL_IPV4: IPV4_OCTETS, PROTOCOL_IPV6: IPV6_OCTETS}
+KINDS: Final = frozenset(Kind)
+PROTOCOL_AT: Final = 2  # offsets of the fixed header's fields that a fault points at
+SIZE_AT: Final = 10
 CHECKSUM_AT: Final = 12
-MANDATORY_HEAD_OCTETS: Final = 8  # of the mandatory part: two lengths, flags, request id
+EXTENSION_OFFSET_AT: Final = 14
+VERSION_AT: Final = 16
+KIND_AT: Final = 17
+NBMA_LENGTH_AT: Final = 18
 # IOS logs spurious faults about an error indication that ends with the offending packet: it wants octets behind it.
 CISCO_TRAILER: Final = bytes(16)
 OFFENDING_LIMIT_OCTETS: Final = 512
@@ -56,27 +69,55 @@ class Packet:
     source_subaddress: bytes = b""
     error_code: int = 0
     error_offset: int = 0
-    payload: bytes = b""
+    payload: bytes = field(default=b"", repr=False)  # an offending packet may hold a password
 
     def encode(self) -> bytes:
         """Raises Malformed (oversized) for more than PACKET_LIMIT_OCTETS."""
-        raise NotImplementedError
+        source_nbma = self.source_nbma.packed
+        source = self.source_protocol.packed
+        destination = self.destination_protocol.packed
+        indication = self.kind in INDICATIONS
+        number = self.error_code << 16 | self.error_offset if indication else self.request_id
+        mandatory = bytes((len(source), len(destination))) + self.flags.to_bytes(2, "big") + number.to_bytes(4, "big")
+        mandatory += source_nbma + self.source_subaddress + source + destination
+        mandatory += self.payload if indication else b"".join(cie.encode() for cie in self.cies)
+        extensions = encode_all(self.extensions)
+        extensions_at = HEADER_OCTETS + len(mandatory) if extensions else 0
+        size = HEADER_OCTETS + len(mandatory) + len(extensions)
+        _refuse_oversized(size)
+
+        head = (NBMA_IPV4 if self.source_nbma.version == 4 else NBMA_IPV6).to_bytes(2, "big")
+        head += (PROTOCOL_IPV4 if self.source_protocol.version == 4 else PROTOCOL_IPV6).to_bytes(2, "big")
+        head += bytes(5) + bytes((self.hop_count,)) + size.to_bytes(2, "big")
+        tail = extensions_at.to_bytes(2, "big")
+        tail += bytes((VERSION, self.kind, len(source_nbma), len(self.source_subaddress))) + mandatory + extensions
+        return head + checksum(head + tail).to_bytes(2, "big") + tail
 
     def extension(self, wanted: type[E_]) -> E_ | None:
         """The first extension of a class."""
         return next((extension for extension in self.extensions if isinstance(extension, wanted)), None)
 
     def with_extension(self, extension: Extension) -> "Packet":
-        """The packet with this extension in the place of those it supersedes (same type; same OUI), else at the end."""
-        raise NotImplementedError
+        """The packet with this extension in place of the first it supersedes (same type, same OUI), else as the last.
+
+        Others it supersedes go, since a duplicated authentication makes IOS drop the packet.
+        """
+        place = next((at for at, old in enumerate(self.extensions) if _supersedes(extension, old)), None)
+        if place is None:
+            return replace(self, extensions=(*self.extensions, extension))
+        behind = tuple(old for old in self.extensions[place:] if not _supersedes(extension, old))
+        return replace(self, extensions=(*self.extensions[:place], extension, *behind))
 
     def without_extension(self, unwanted: type[Extension]) -> "Packet":
         kept = tuple(extension for extension in self.extensions if not isinstance(extension, unwanted))
         return replace(self, extensions=kept)
 
     def candidates(self) -> Candidates | None:
-        """Our own vendor extension; never raises on a packet that came from decode()."""
-        raise NotImplementedError
+        """Those of our own vendor extension. Never raises on a packet that came from decode()."""
+        for extension in self.extensions:
+            if isinstance(extension, VendorPrivate) and extension.oui == OUI:
+                return Candidates.decode(Cursor(extension.data))
+        return None
 
     def with_candidates(self, candidates: Candidates) -> "Packet":
         return self.with_extension(candidates.to_vendor())
@@ -87,9 +128,153 @@ def decode(octets: bytes) -> Packet:
 
     Raises Malformed with reason malformed, checksum, version, oversized or unsupported, and the octet's offset.
     """
-    raise NotImplementedError
+    fixed = _Fixed.decode(Cursor(octets))
+    _refuse_oversized(fixed.size)
+    if fixed.size > len(octets):
+        raise Malformed(MALFORMED, SIZE_AT, f"packet length {fixed.size}, but {len(octets)} octets arrived")
+    # Bounded to the packet: padding behind it is not part of the sum.
+    if checksum(octets[: fixed.size]):
+        raise Malformed(DropReason.CHECKSUM, CHECKSUM_AT, "the checksum is wrong")
+    cursor = Cursor(octets, HEADER_OCTETS, fixed.size)
+    packet = _addresses(cursor, fixed)
+    extensions: tuple[Extension, ...] = ()
+    if fixed.extensions_at:
+        if not cursor.offset <= fixed.extensions_at <= fixed.size:
+            what = f"extension offset {fixed.extensions_at}, not from {cursor.offset} to {fixed.size}"
+            raise Malformed(MALFORMED, EXTENSION_OFFSET_AT, what)
+        extensions = decode_all(Cursor(octets, fixed.extensions_at, fixed.size))
+        _check_candidates(octets, fixed.extensions_at, extensions)
+        cursor.end = fixed.extensions_at
+    if packet.kind in INDICATIONS:
+        # Bounded by the extensions, not by what the triggering packet says of its own length: it is a packet's head.
+        return replace(packet, payload=cursor.rest(), extensions=extensions)
+    return replace(packet, cies=_cies(cursor, packet), extensions=extensions)
+
+
+def decode_head(octets: bytes) -> Packet:
+    """The fixed header and addresses of a packet that may have been cut behind them: an error indication's payload.
+
+    Neither checksum nor length are looked at; entries and extensions are left out. Raises Malformed as decode() does.
+    """
+    cursor = Cursor(octets)
+    return _addresses(cursor, _Fixed.decode(cursor))
 
 
 def offending(octets: bytes) -> bytes:
-    """The payload of an error indication about a received packet."""
+    """The payload of an error indication about the received packet: its head, and the octets that IOS wants behind."""
     return octets[:OFFENDING_LIMIT_OCTETS] + CISCO_TRAILER
+
+
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """The fixed header as far as decoding needs it."""
+
+    nbma_octets: int
+    protocol_octets: int
+    hop_count: int
+    size: int
+    extensions_at: int
+    kind: Kind
+    nbma_length: int
+    subaddress_length: int
+
+    @classmethod
+    def decode(cls, octets: Cursor) -> "_Fixed":
+        """Raises Malformed. The version is looked at first: another version may have put all else elsewhere."""
+        head = octets.take(HEADER_OCTETS, "fixed header")
+        field_of = Cursor(head)
+        family = field_of.number(2, "address family")
+        protocol = field_of.number(2, "protocol type")
+        field_of.take(5, "SNAP")  # RFC 2332: ignored when received
+        hop_count = field_of.number(1, "hop count")
+        size = field_of.number(2, "packet length")
+        field_of.take(2, "checksum")
+        extensions_at = field_of.number(2, "extension offset")
+        version = field_of.number(1, "version")
+        kind = field_of.number(1, "packet type")
+        nbma_length = field_of.number(1, "source NBMA length") & LENGTH_MASK
+        subaddress_length = field_of.number(1, "source NBMA subaddress length") & LENGTH_MASK
+        if version != VERSION:
+            raise Malformed(DropReason.VERSION, VERSION_AT, f"version {version}, not {VERSION}")
+        if family not in NBMA_OCTETS:
+            raise Malformed(DropReason.UNSUPPORTED, 0, f"address family {family}, not 1 (IPv4) or 2 (IPv6)")
+        if protocol not in PROTOCOL_OCTETS:
+            what = f"protocol type 0x{protocol:04x}, not 0x0800 (IPv4) or 0x86dd (IPv6)"
+            raise Malformed(DropReason.UNSUPPORTED, PROTOCOL_AT, what)
+        if kind not in KINDS:
+            raise Malformed(DropReason.UNSUPPORTED, KIND_AT, f"packet type {kind}, not 1 to {max(KINDS)}")
+        return cls(
+            NBMA_OCTETS[family],
+            PROTOCOL_OCTETS[protocol],
+            hop_count,
+            size,
+            extensions_at,
+            Kind(kind),
+            nbma_length,
+            subaddress_length,
+        )
+
+
+def _addresses(octets: Cursor, fixed: _Fixed) -> Packet:
+    """The mandatory part up to the entries or the payload. The cursor stands behind the fixed header."""
+    start = octets.offset
+    source_length = octets.number(1, "source protocol length")
+    destination_length = octets.number(1, "destination protocol length")
+    flags = octets.number(2, "flags")
+    number = octets.number(4, "request id")
+    for at, length, wanted, what in (
+        (NBMA_LENGTH_AT, fixed.nbma_length, fixed.nbma_octets, "source NBMA address"),
+        (start, source_length, fixed.protocol_octets, "source protocol address"),
+        (start + 1, destination_length, fixed.protocol_octets, "destination protocol address"),
+    ):
+        if length != wanted:
+            raise Malformed(MALFORMED, at, f"{what}: length {length}, not {wanted}")
+    indication = fixed.kind in INDICATIONS
+    return Packet(
+        kind=fixed.kind,
+        hop_count=fixed.hop_count,
+        flags=flags,
+        request_id=0 if indication else number,
+        error_code=number >> 16 if indication else 0,
+        error_offset=number & 0xFFFF if indication else 0,
+        source_nbma=address_of(octets, fixed.nbma_length, "source NBMA address"),
+        source_subaddress=octets.take(fixed.subaddress_length, "source NBMA subaddress"),
+        source_protocol=address_of(octets, source_length, "source protocol address"),
+        destination_protocol=address_of(octets, destination_length, "destination protocol address"),
+    )
+
+
+def _cies(octets: Cursor, packet: Packet) -> tuple[Cie, ...]:
+    """The entries of the mandatory part. They bind, so their addresses must be of the packet's own families."""
+    cies = []
+    while octets.left:
+        start = octets.offset
+        cie = Cie.decode(octets)
+        if cie.nbma is not None and cie.nbma.version != packet.source_nbma.version:
+            raise Malformed(MALFORMED, start, "CIE NBMA address: not of the packet's address family")
+        if cie.protocol is not None and cie.protocol.version != packet.source_protocol.version:
+            raise Malformed(MALFORMED, start, "CIE protocol address: not of the packet's protocol type")
+        if not prefix_length_is_valid(cie.prefix_length, packet.source_protocol):
+            raise Malformed(MALFORMED, start + 1, f"CIE prefix length {cie.prefix_length}: longer than the address")
+        cies.append(cie)
+    return tuple(cies)
+
+
+def _check_candidates(octets: bytes, start: int, extensions: tuple[Extension, ...]) -> None:
+    """Our own vendor extension is read once here, where the octet's offset is known, so that candidates() is safe."""
+    for extension in extensions:
+        if isinstance(extension, VendorPrivate) and extension.oui == OUI:
+            data_at = start + EXTENSION_HEAD_OCTETS + OUI_OCTETS
+            Candidates.decode(Cursor(octets, data_at, data_at + len(extension.data)))
+        start += EXTENSION_HEAD_OCTETS + len(extension.encode())
+
+
+def _refuse_oversized(size: int) -> None:
+    if size > PACKET_LIMIT_OCTETS:
+        raise Malformed(DropReason.OVERSIZED, SIZE_AT, f"packet length {size}, above {PACKET_LIMIT_OCTETS}")
+
+
+def _supersedes(new: Extension, old: Extension) -> bool:
+    if isinstance(new, VendorPrivate) and isinstance(old, VendorPrivate):
+        return new.oui == old.oui
+    return type_of(new) == type_of(old)
