@@ -52,6 +52,8 @@ class Spelling:
     example: str
 
     def check(self, value: object) -> str:
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)  # YAML reads a bare 22 as a number
         if not isinstance(value, str):
             raise refusal(f"{shown(value)} is not {self.what}", f"write text, such as {self.example}")
         if len(value) > self.longest:

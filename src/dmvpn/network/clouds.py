@@ -1,0 +1,146 @@
+"""One router's part in its clouds: hubs, NHRP, routing, MTU."""
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address
+
+from dmvpn.errors import WrongInput
+from dmvpn.network import plan
+from dmvpn.network.model import Cloud, CryptoProfile, Network, Underlay
+from dmvpn.network.mtu import TCP_V4_OCTETS, TCP_V6_OCTETS, cipher_of, tunnel_mtu_octets
+from dmvpn.network.places import Member, announced, hubs
+from dmvpn.network.plan import Address, Bgp, BgpNeighbor, Hub, Nhrp, Ospf, Plane, Protocol, Role
+from dmvpn.network.ports import uplink_mtu_octets
+from dmvpn.network.registry import device_name, nflog_group
+from dmvpn.network.transport import transport_address
+
+NHRP_SECRET_OCTETS = 8  # Cisco's; longer ones are cut silently by some peers
+REGISTRATIONS_PER_HOLDING_TIME = 3  # RFC 2332 5.2.3 asks for a third
+BGP_KEEPALIVE_S = 10
+BGP_HOLD_S = 30
+OSPF_AREA = 0
+OSPF_REFERENCE_BPS = 10_000_000_000
+OSPF_DEFAULT_COST = 1000
+BUILT_IN = CryptoProfile()
+
+
+def planned_cloud(network: Network, member: Member, plane: Plane, secrets: Mapping[str, bytes]) -> plan.Cloud:
+    """Everything about one cloud that one router must know. It depends on the router's own site and the hubs only."""
+    name, cloud = member.cloud, network.clouds[member.cloud]
+    role = member.tunnel.role
+    mtu = cloud_mtu_octets(network, member, plane)
+    others = tuple(hub for hub in hubs(network, name) if hub.place.name != member.place.name)
+    return plan.Cloud(
+        name=name,
+        device=device_name(network.network, name),
+        role=role,
+        plane=plane,
+        gre_key=cloud.gre_key,
+        ttl=cloud.ttl,
+        mtu_octets=mtu,
+        mss_v4_octets=mtu - TCP_V4_OCTETS,
+        mss_v6_octets=mtu - TCP_V6_OCTETS,
+        overlay=cloud.overlay,
+        addresses=member.tunnel.address,
+        uplinks=member.over,
+        hubs=tuple(_hub(network, cloud, hub) for hub in others),
+        nhrp=_nhrp(cloud, role, secrets),
+        routing=cloud.routing,
+        bgp=_bgp(network, member, others) if cloud.routing is Protocol.BGP else None,
+        ospf=_ospf(cloud, member) if cloud.routing is Protocol.OSPF else None,
+        bandwidth_bps=cloud.bandwidth,
+        nflog_group=nflog_group(network.network, name),
+    )
+
+
+def crypto_profile(network: Network, cloud: Cloud) -> CryptoProfile:
+    return BUILT_IN if cloud.crypto is None else network.crypto.get(cloud.crypto, BUILT_IN)
+
+
+def cloud_mtu_octets(network: Network, member: Member, plane: Plane) -> int:
+    """The device's MTU: what fits the narrowest uplink it may use and the narrowest way the cloud has."""
+    cloud = network.clouds[member.cloud]
+    return tunnel_mtu_octets(
+        min((cloud.underlay_mtu, *(uplink_mtu_octets(uplink) for uplink in member.known_uplinks()))),
+        cipher_of(crypto_profile(network, cloud).esp),
+        plane,
+        outer_octets=40 if cloud.underlay is Underlay.IPV6 else 20,
+        gre_key=cloud.gre_key is not None,
+        nat_traversal=cloud.nat_traversal,
+    )
+
+
+def reachable_addresses(cloud: Cloud, member: Member) -> tuple[Address, ...]:
+    """Where the Internet reaches this router for this cloud: public addresses, else its own, by preference."""
+    version = 6 if cloud.underlay is Underlay.IPV6 else 4
+    found: list[Address] = []
+    for uplink in member.known_uplinks():
+        own = (uplink.public,) if uplink.public is not None else tuple(given.ip for given in uplink.address)
+        found += [address for address in own if address.version == version]
+    return tuple(found)
+
+
+def _hub(network: Network, cloud: Cloud, hub: Member) -> Hub:
+    endpoints: tuple[Address | str, ...] = reachable_addresses(cloud, hub)
+    by_name = () if cloud.hubs is None else (cloud.hubs,)
+    ours = hub.place.ours
+    return Hub(
+        router=hub.place.name,
+        ours=ours,
+        overlay=hub.tunnel.address,
+        nbma=transport_address(network, hub.place) if ours else reachable_addresses(cloud, hub)[0],
+        endpoints=(*endpoints, *by_name),
+        asn=hub.place.site.asn or 0,
+    )
+
+
+def _nhrp(cloud: Cloud, role: Role, secrets: Mapping[str, bytes]) -> Nhrp:
+    holding_time_s = cloud.nhrp.holding_time
+    return Nhrp(
+        holding_time_s=holding_time_s,
+        registration_s=max(1, holding_time_s // REGISTRATIONS_PER_HOLDING_TIME),
+        authentication=_authentication(cloud, secrets),
+        phase=cloud.phase,
+        redirect=role is Role.HUB and cloud.phase == 3,
+        shortcut=role is Role.SPOKE and cloud.phase == 3,
+    )
+
+
+def _authentication(cloud: Cloud, secrets: Mapping[str, bytes]) -> bytes | None:
+    if cloud.nhrp.secret is None:
+        return None
+    path = cloud.nhrp.secret.file
+    if path not in secrets:
+        raise WrongInput(path, "the NHRP secret was not read", "put it there, with mode 0600")
+    secret = secrets[path].rstrip(b"\r\n")
+    if not 1 <= len(secret) <= NHRP_SECRET_OCTETS:
+        what = f"the NHRP secret has {len(secret)} octets"
+        raise WrongInput(path, what, f"use 1 to {NHRP_SECRET_OCTETS}, as Cisco does")
+    return secret
+
+
+def _bgp(network: Network, member: Member, others: tuple[Member, ...]) -> Bgp:
+    site = member.place.site
+    hub = member.tunnel.role is Role.HUB
+    neighbors = tuple(
+        BgpNeighbor(address=address, asn=other.place.site.asn or 0, name=other.place.name)
+        for other in others
+        for address in other.tunnel.address
+        if any(own.version == address.version for own in member.tunnel.address)
+    )
+    overlays = tuple(overlay for cloud in network.clouds.values() for overlay in cloud.overlay)
+    return Bgp(
+        asn=site.asn or 0,
+        router_id=IPv4Address(str(transport_address(network, member.place))),
+        neighbors=neighbors,
+        listen=network.clouds[member.cloud].overlay if hub else (),
+        announce=network.prefixes if hub else announced(site),
+        accept=network.prefixes,
+        refuse=(*overlays, network.transport, *announced(site)) if hub else (),
+        keepalive_s=BGP_KEEPALIVE_S,
+        hold_s=BGP_HOLD_S,
+    )
+
+
+def _ospf(cloud: Cloud, member: Member) -> Ospf:
+    cost = OSPF_DEFAULT_COST if cloud.bandwidth is None else OSPF_REFERENCE_BPS // cloud.bandwidth
+    return Ospf(area=OSPF_AREA, cost=max(1, min(65535, cost)), networks=(*cloud.overlay, *announced(member.place.site)))

@@ -1,0 +1,120 @@
+"""From the network to the Plan of one router: every derived fact, once."""
+
+from collections.abc import Iterator, Mapping
+
+from dmvpn.errors import WrongInput
+from dmvpn.network import plan
+from dmvpn.network.clouds import crypto_profile, planned_cloud
+from dmvpn.network.loading import NO_SECRETS
+from dmvpn.network.model import Network
+from dmvpn.network.places import Member, Place, announced, places
+from dmvpn.network.plan import Ike, Opening, Plan, Plane, Protocol, Uplink
+from dmvpn.network.planes import chosen_plane
+from dmvpn.network.ports import planned_lans, planned_uplinks
+from dmvpn.network.registry import registry
+from dmvpn.network.transport import transport_address
+from dmvpn.network.unrendered import not_rendered
+from dmvpn.network.wording import listed, nearest
+
+IKE_PORT = 500
+IKE_NAT_PORT = 4500
+LIBIPSEC_DEVICE = "ipsec0"  # compiled into charon's kernel-libipsec
+
+
+def compile_plan(
+    network: Network,
+    router: str,
+    *,
+    planes: tuple[Plane, ...] = (Plane.USERSPACE,),
+    secrets: Mapping[str, bytes] = NO_SECRETS,
+) -> Plan:
+    """The Plan of one router of a checked network.
+
+    `planes` are those the machine can do; `secrets` are the contents of `secret_files`, by path.
+    Raises WrongInput for a router that is unknown or not ours, and for a secret that is missing or too long.
+    """
+    place = _place(network, router)
+    plane = chosen_plane(network, place.router, planes)
+    uplinks = planned_uplinks(place)
+    clouds = tuple(planned_cloud(network, member, plane, secrets) for member in _memberships(place))
+    return Plan(
+        network=network.network,
+        domain=network.domain,
+        router=router,
+        site=place.site_name,
+        platform=place.router.platform,
+        asn=place.site.asn or 0,
+        prefixes=network.prefixes,
+        transport=transport_address(network, place),
+        transport_range=network.transport,
+        serves=announced(place.site),
+        uplinks=uplinks,
+        lans=planned_lans(place),
+        clouds=clouds,
+        ike=_ike(network, place),
+        registry=registry(network.network),
+        openings=tuple(_openings(plane, uplinks, clouds)),
+        not_rendered=not_rendered(network, place),
+    )
+
+
+def routers(network: Network) -> tuple[str, ...]:
+    """Our own routers: those that have a Plan."""
+    return tuple(place.name for place in places(network) if place.ours)
+
+
+def secret_files(network: Network, router: str) -> tuple[str, ...]:
+    """The secret files compile_plan needs for this router, relative to the network file."""
+    clouds = (network.clouds[name] for name in _place(network, router).router.tunnels)
+    return tuple(dict.fromkeys(cloud.nhrp.secret.file for cloud in clouds if cloud.nhrp.secret is not None))
+
+
+def _place(network: Network, router: str) -> Place:
+    found = next((place for place in places(network) if place.name == router), None)
+    if found is None:
+        names = tuple(place.name for place in places(network))
+        near = nearest(router, names)
+        fix = f"did you mean {near}?" if near else f"its routers are {listed(names)}"
+        raise WrongInput(network.network, f"no router is called {router}", fix)
+    if not found.ours:
+        what = f"{router} is a {found.router.platform} router: it has no plan, because nothing of ours runs on it"
+        raise WrongInput(network.network, what, f"write its own configuration with: dmvpn render {router}")
+    return found
+
+
+def _memberships(place: Place) -> Iterator[Member]:
+    return (Member(place, cloud, tunnel) for cloud, tunnel in place.router.tunnels.items())
+
+
+def _ike(network: Network, place: Place) -> Ike:
+    # One SA carries all clouds between two routers, so a check has seen to it that they agree.
+    profile = crypto_profile(network, network.clouds[next(iter(place.router.tunnels))])
+    return Ike(
+        ike_proposal=profile.ike,
+        esp_proposal=profile.esp,
+        rekey_s=profile.rekey,
+        identity=f"{place.name}.{network.domain}",
+        port=IKE_PORT,
+        nat_port=IKE_NAT_PORT,
+        dpd_delay_s=profile.dpd_delay,
+    )
+
+
+def _openings(plane: Plane, uplinks: tuple[Uplink, ...], clouds: tuple[plan.Cloud, ...]) -> Iterator[Opening]:
+    outside = tuple(uplink.device for uplink in uplinks)
+    yield Opening("IKE, and ESP in UDP", "udp", (IKE_PORT, IKE_NAT_PORT), outside)
+    match plane:
+        case Plane.KERNEL:
+            yield Opening("ESP", "esp", (), outside)
+            yield Opening("GRE that came out of ESP", "gre", (), outside)
+        case Plane.USERSPACE:
+            yield Opening("GRE that came out of ESP", "gre", (), (LIBIPSEC_DEVICE,))
+    for protocol, why, above_ip, ports in (
+        (Protocol.BGP, "BGP", "tcp", (179,)),
+        (Protocol.OSPF, "OSPF", "ospf", ()),
+        (Protocol.RIP, "RIP", "udp", (520, 521)),
+    ):
+        devices = tuple(cloud.device for cloud in clouds if cloud.routing is protocol)
+        if devices:
+            yield Opening(why, above_ip, ports, devices)
+    yield Opening("ping and path MTU discovery", "icmp", (), ())

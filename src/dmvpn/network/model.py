@@ -1,0 +1,278 @@
+"""The operator's file: network, clouds, sites, routers, uplinks and tunnels. What can be derived is not in it."""
+
+from enum import StrEnum
+from ipaddress import IPv4Network
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dmvpn.network.lab_model import Lab
+from dmvpn.network.plan import Platform, Protocol, Role
+from dmvpn.network.policy_model import Policy
+from dmvpn.network.services_model import Dhcp, RoadWarriors, Services, System
+from dmvpn.network.values import (
+    Account,
+    Address,
+    Addresses,
+    Asn,
+    BitsPerSecond,
+    Count,
+    Domain,
+    GreKey,
+    Host,
+    Interfaces,
+    Name,
+    Names,
+    Octet,
+    Octets,
+    Port,
+    Prefix4,
+    Prefixes,
+    Proposal,
+    Seconds,
+    Secret,
+    Section,
+    VendorInterface,
+    VlanId,
+    WholeSeconds,
+    Zone,
+)
+
+
+class PlaneChoice(StrEnum):
+    AUTO = "auto"
+    KERNEL = "kernel"
+    USERSPACE = "userspace"
+
+
+class Underlay(StrEnum):
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+
+
+class ClaimsFrom(StrEnum):
+    CERTIFICATE = "certificate"
+    FILE = "file"
+
+
+class BondMode(StrEnum):
+    ACTIVE_BACKUP = "active-backup"
+    LACP = "802.3ad"
+    BALANCE_TLB = "balance-tlb"
+
+
+class CryptoProfile(Section):
+    """IKE and ESP proposals, in strongSwan's words (swanctl.conf(5)), and how often keys change."""
+
+    ike: Proposal = "aes256gcm16-prfsha384-ecp384"
+    """The IKE proposal."""
+    esp: Proposal = "aes256gcm16"
+    """The ESP proposal."""
+    rekey: WholeSeconds = 7200
+    """The life of a key."""
+    dpd_delay: WholeSeconds = 2
+    """A silent peer is asked after this long."""
+
+
+class CloudNhrp(Section):
+    """NHRP in one cloud."""
+
+    holding_time: WholeSeconds = 600
+    """How long others may remember a binding; a spoke registers three times in it."""
+    secret: Secret | None = None
+    """Cisco's clear-text authentication, at most 8 octets; only for foreign routers that ask for it."""
+
+
+class Cloud(Section):
+    """One mGRE network. Two clouds are two independent DMVPNs."""
+
+    overlay: Prefixes
+    """The prefixes of the tunnel addresses: at most one for each family."""
+    gre_key: GreKey | None = None
+    """The GRE key; clouds that share a router need different ones."""
+    phase: Literal[1, 2, 3] = 3
+    """1: everything through the hub; 2: spokes resolve by next hop; 3: shortcuts by redirect."""
+    routing: Protocol = Protocol.BGP
+    """The routing protocol over the cloud."""
+    redistribute: Names = ()
+    """Clouds whose routes the hubs of this one announce here; never both ways."""
+    bandwidth: BitsPerSecond | None = None
+    """What OSPF's cost is derived from; the primary cloud has the higher one."""
+    hubs: Host | None = None
+    """A DNS name that has an address record for each hub; used after the addresses the file gives."""
+    nhrp: CloudNhrp = CloudNhrp()
+    """NHRP's times and secret."""
+    crypto: Name | None = None
+    """A profile of `crypto`; absent: the built-in one."""
+    underlay: Underlay = Underlay.IPV4
+    """The family of the addresses IKE and ESP use."""
+    underlay_mtu: Octets = 1500
+    """The smallest MTU on the way between any two routers of the cloud."""
+    nat_traversal: bool = True
+    """false: no router of the cloud is behind NAT, so ESP needs no UDP header (kernel plane)."""
+    plane: PlaneChoice = PlaneChoice.AUTO
+    """auto: kernel where the machine has it. A cloud with a foreign router needs kernel."""
+    ttl: Octet = 64
+    """The TTL of the outer packet."""
+
+
+class SiteNetwork(Section):
+    """One network of a site: a LAN, a DMZ, a guest network."""
+
+    prefix: Prefixes
+    """Its prefix: at most one for each family."""
+    port: Port | None = None
+    """The port it is on; absent: the router's `lan-port`, or its only bond."""
+    vlan: VlanId | None = None
+    """The VLAN on that port; the device is then PORT.VLAN."""
+    gateway: Addresses = ()
+    """The hosts' default gateway; with two routers it is shared (VRRP). Absent: the router's own address."""
+    zone: Zone = "lan"
+    """The zone of the policy. The zone internet-only is not announced to the clouds."""
+    dhcp: Dhcp | None = None
+    """A DHCP server for it."""
+
+
+class Bond(Section):
+    """A port made of several."""
+
+    members: Annotated[tuple[Port, ...], Field(min_length=1, max_length=8)]
+    """The physical ports, in order of preference."""
+    mode: BondMode = BondMode.ACTIVE_BACKUP
+    """active-backup works with two switches; 802.3ad needs one that speaks LACP."""
+    miimon: WholeSeconds | None = None
+    """How often the link is looked at."""
+
+
+class Pppoe(Section):
+    """A PPPoE session; the uplink's MTU is then 1492 unless the file says otherwise."""
+
+    user: Account
+    """The user name at the ISP."""
+    password: Secret
+    """Its password."""
+
+
+class ProbeTimes(Section):
+    """When an ISP link counts as down, and up again."""
+
+    interval: Seconds = 5
+    """Between two probes of one target."""
+    timeout: Seconds = 1
+    """An answer later than this is a miss."""
+    required: Count = 1
+    """So many targets must answer."""
+    retry: Count = 3
+    """So many misses in a row make a target dead."""
+
+
+class Uplink(Section):
+    """One ISP link of a router."""
+
+    port: Port | None = None
+    """The Linux port; exactly one of port and interface."""
+    vlan: VlanId | None = None
+    """The VLAN on that port."""
+    interface: VendorInterface | None = None
+    """The interface's name on a Cisco or VyOS router."""
+    address: Interfaces = ()
+    """Its addresses, with prefix length; exactly one of address, dhcp and pppoe."""
+    gateway: Addresses = ()
+    """The ISP's router, one for each family."""
+    dhcp: bool = False
+    """The ISP gives the address."""
+    pppoe: Pppoe | None = None
+    """The link is a PPPoE session."""
+    public: Address | None = None
+    """The address the Internet sees, when a 1:1 NAT hides ours."""
+    mtu: Octets | None = None
+    """Its MTU; absent: 1500, PPPoE 1492."""
+    probes: Addresses = ()
+    """Addresses that answer a ping as long as the ISP works."""
+    probe: ProbeTimes = ProbeTimes()
+    """When it counts as down."""
+
+
+class Tunnel(Section):
+    """A router's part in a cloud."""
+
+    role: Role = Role.SPOKE
+    """hub or spoke."""
+    address: Addresses
+    """Its addresses in the overlay, one for each family it has."""
+    over: Names = ()
+    """Uplinks in order of preference; absent: all of the router, as listed."""
+    interface: VendorInterface | None = None
+    """The tunnel interface's name on a Cisco or VyOS router."""
+
+
+class Claims(Section):
+    """Where a router's claims (addresses, prefixes, ASN, role) are proved."""
+
+    from_: ClaimsFrom = ClaimsFrom.CERTIFICATE
+    """certificate (ours), or file (a foreign router, whose certificate cannot carry them)."""
+
+
+class Router(Section):
+    """One router of a site."""
+
+    platform: Platform = Platform.DEBIAN
+    """debian and alpine are ours; vyos and cisco-ios are foreign."""
+    transport: Address | None = None
+    """Its transport address; absent: the range with the last bits of its first tunnel address."""
+    ports: dict[Port, Bond] = Field(default_factory=dict)
+    """Bonds to make."""
+    lan_port: Port | None = None
+    """The port of the site's networks that name none."""
+    addresses: dict[Name, Addresses] = Field(default_factory=dict)
+    """Its own addresses in the site's networks; absent: the gateway's, or the first of the prefix."""
+    uplinks: Annotated[dict[Name, Uplink], Field(min_length=1)]
+    """ISP links; the order is the order of their default routes."""
+    tunnels: Annotated[dict[Name, Tunnel], Field(min_length=1)]
+    """Its part in each cloud, by the cloud's name."""
+    claims: Claims = Claims()
+    """Where its claims are proved."""
+    services: Services = Services()
+    """Services that differ from the site's."""
+
+
+class Site(Section):
+    """A place with networks and one or more routers."""
+
+    asn: Asn | None = None
+    """Its autonomous system; needed in a cloud that speaks BGP."""
+    networks: dict[Name, SiteNetwork] = Field(default_factory=dict)
+    """Its networks."""
+    routers: Annotated[dict[Name, Router], Field(min_length=1)]
+    """Its routers. A router's name is unique in the whole network."""
+    services: Services = Services()
+    """Services each of its routers gives."""
+
+
+class Network(Section):
+    """The whole file."""
+
+    version: Literal[1]
+    """Of this format: 1."""
+    network: Name
+    """The network's name: devices, tables, units and directories carry it."""
+    domain: Domain
+    """Routers are ROUTER.DOMAIN in their certificates."""
+    prefixes: Prefixes
+    """All that is ever internal. Hubs announce exactly these to spokes."""
+    transport: Prefix4 = IPv4Network("100.64.0.0/16")
+    """The range of the routers' transport addresses; nothing else may use it."""
+    crypto: dict[Name, CryptoProfile] = Field(default_factory=dict)
+    """Crypto profiles by name."""
+    clouds: Annotated[dict[Name, Cloud], Field(min_length=1)]
+    """Clouds by name."""
+    sites: Annotated[dict[Name, Site], Field(min_length=1)]
+    """Sites by name."""
+    road_warriors: RoadWarriors | None = None
+    """People who connect from anywhere (OpenVPN)."""
+    system: System = System()
+    """What all our routers have in common."""
+    policy: Policy | None = None
+    """The zone policy."""
+    lab: Lab = Lab()
+    """What only the lab reads."""
