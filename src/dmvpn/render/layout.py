@@ -28,6 +28,11 @@ class Layout:
         return self.etc / "pki"
 
     @property
+    def swanctl_dir(self) -> PurePosixPath:
+        """SWANCTL_DIR: x509/, x509ca/, private/ as swanctl(8) reads them."""
+        return self.pki / "swanctl"
+
+    @property
     def state(self) -> PurePosixPath:
         """Revisions, and what dmvpnd must remember over a reboot (request ids)."""
         return PurePosixPath("/var/lib/dmvpn") / self.network

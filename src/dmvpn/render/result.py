@@ -38,6 +38,7 @@ class Unit:
     A one-shot (`daemon` False) runs `argv` to the end at start and `reload` (or `argv` again) on a change.
     `ready` is a path that exists once the process serves. `run_dir`, when given, is bind-mounted over /run in a mount
     namespace of the process's own (charon's pid file path is compiled in). Units start in the order of the tuple.
+    An argv[0] of python3, dmvpnd or dmvpn-gre means the running interpreter's, which a pure room cannot know.
     """
 
     name: str

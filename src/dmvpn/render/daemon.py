@@ -1,0 +1,120 @@
+"""daemon.json: what dmvpnd must know. It never reads the network file; like any engine it reads a rendered one."""
+
+from typing import Any
+
+from dmvpn.network.plan import Cloud, Hub, Ike, Plan
+from dmvpn.render.layout import Layout
+from dmvpn.render.result import Change, File, Rendered, Unit
+from dmvpn.render.words import as_json
+
+NAME = "daemon"
+FILE = "daemon.json"
+
+
+def render(plan: Plan, layout: Layout) -> Rendered:
+    """The file is readable by root alone: it may carry the NHRP secret."""
+    path = layout.current / FILE
+    document: dict[str, Any] = {
+        "version": 1,
+        "network": plan.network,
+        "router": plan.router,
+        "identity": plan.ike.identity,
+        "transport": str(plan.transport),
+        "transport_range": str(plan.transport_range),
+        "prefixes": [str(prefix) for prefix in plan.prefixes],
+        "serves": [str(prefix) for prefix in plan.serves],
+        "ike": _ike(plan.ike),
+        "registry": {
+            "shortcut_table": plan.registry.shortcut_table,
+            "ike_table": plan.registry.ike_table,
+            "route_protocol": plan.registry.route_protocol,
+        },
+        "paths": _paths(layout),
+        "uplinks": [
+            {
+                "name": uplink.name,
+                "device": uplink.device,
+                "addresses": [str(address) for address in uplink.addresses],
+                "public": None if uplink.public is None else str(uplink.public),
+            }
+            for uplink in plan.uplinks
+        ],
+        "lans": [{"name": lan.name, "prefix": str(lan.prefix), "address": str(lan.address)} for lan in plan.lans],
+        "clouds": [_cloud(cloud) for cloud in plan.clouds],
+    }
+    file = File(path.relative_to(layout.current), as_json(document), mode=0o600)
+    return Rendered(
+        engine=NAME,
+        files=(file,),
+        units=(
+            Unit(
+                name=f"dmvpn-{plan.network}-dmvpnd",
+                argv=("dmvpnd", str(path)),
+                package="opendmvpn",
+                ready=layout.reading_socket,
+                reads=(file.path,),
+                on_change=Change.RESTART,
+            ),
+        ),
+    )
+
+
+def _ike(ike: Ike) -> dict[str, Any]:
+    return {
+        "ike_proposal": ike.ike_proposal,
+        "esp_proposal": ike.esp_proposal,
+        "rekey_s": ike.rekey_s,
+        "port": ike.port,
+        "nat_port": ike.nat_port,
+        "dpd_delay_s": ike.dpd_delay_s,
+    }
+
+
+def _paths(layout: Layout) -> dict[str, str]:
+    return {
+        "vici": str(layout.vici_socket),
+        "swanctl_conf": str(layout.current / "swanctl.conf"),
+        "swanctl_dir": str(layout.swanctl_dir),
+        "pki": str(layout.pki),
+        "gre": str(layout.gre_socket),
+        "control": str(layout.control_socket),
+        "reading": str(layout.reading_socket),
+        "state": str(layout.state),
+        "frr_run": str(layout.frr_run),
+    }
+
+
+def _cloud(cloud: Cloud) -> dict[str, Any]:
+    nhrp = cloud.nhrp
+    return {
+        "name": cloud.name,
+        "device": cloud.device,
+        "role": cloud.role.value,
+        "plane": cloud.plane.value,
+        "gre_key": cloud.gre_key,
+        "mtu_octets": cloud.mtu_octets,
+        "overlay": [str(overlay) for overlay in cloud.overlay],
+        "addresses": [str(address) for address in cloud.addresses],
+        "uplinks": list(cloud.uplinks),
+        "nflog_group": cloud.nflog_group,
+        "hubs": [_hub(hub) for hub in cloud.hubs],
+        "nhrp": {
+            "holding_time_s": nhrp.holding_time_s,
+            "registration_s": nhrp.registration_s,
+            "authentication": None if nhrp.authentication is None else nhrp.authentication.hex(),
+            "phase": nhrp.phase,
+            "redirect": nhrp.redirect,
+            "shortcut": nhrp.shortcut,
+        },
+    }
+
+
+def _hub(hub: Hub) -> dict[str, Any]:
+    return {
+        "router": hub.router,
+        "ours": hub.ours,
+        "overlay": [str(address) for address in hub.overlay],
+        "nbma": str(hub.nbma),
+        "endpoints": [str(endpoint) for endpoint in hub.endpoints],
+        "asn": hub.asn,
+    }

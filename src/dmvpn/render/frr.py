@@ -1,0 +1,239 @@
+"""FRR: zebra and bgpd of an instance of our own, one configuration file for each. FRR manual, "BGP", "Zebra".
+
+Not the integrated frr.conf: a daemon reads its own file when it is started again, and a vtysh that loads it later would
+be one more thing that can be missing. Changes go through frr-reload.py, so that sessions stay.
+"""
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from dmvpn.errors import Fault
+from dmvpn.network.plan import Bgp, Cloud, Network, Plan, Protocol, Role
+from dmvpn.render.layout import Layout
+from dmvpn.render.result import Change, Check, File, Rendered, Unit
+from dmvpn.render.words import header, word
+
+NAME = "frr"
+ZEBRA_FILE = "zebra.conf"
+BGPD_FILE = "bgpd.conf"
+
+DAEMONS = PurePosixPath("/usr/lib/frr")
+USER = "frr"  # the package makes it; it reads the files and owns the sockets
+
+LISTEN_LIMIT = 5000
+# A spoke announces a handful; one that sends more is broken or hostile, and its session ends for that many minutes.
+SPOKE_PREFIX_LIMIT = 1000
+SPOKE_PREFIX_PAUSE_MIN = 5
+CONNECT_RETRY_S = 2  # the default of 120 s would be the time a network takes to come up
+RESTART_S = 60  # how long a neighbour keeps our routes while bgpd starts again: forwarding goes on meanwhile
+STALE_S = 90
+
+
+def render(plan: Plan, layout: Layout) -> Rendered:
+    """zebra always, bgpd when a cloud runs BGP. Raises Fault for a routing protocol that is not here yet."""
+    for cloud in plan.clouds:
+        if cloud.routing is not Protocol.BGP:
+            raise Fault(
+                f"clouds.{cloud.name}.routing", f"{cloud.routing.value} is not available yet", "write routing: bgp"
+            )
+    zebra, bgpd = PurePosixPath(ZEBRA_FILE), PurePosixPath(BGPD_FILE)
+    return Rendered(
+        engine=NAME,
+        files=(File(zebra, _zebra_conf(plan)), File(bgpd, _bgpd_conf(plan))),
+        checks=tuple(Check(("vtysh", "-C", "-f", f"{{tree}}/{file}"), package="frr") for file in (zebra, bgpd)),
+        units=_units(plan, layout),
+    )
+
+
+def _units(plan: Plan, layout: Layout) -> tuple[Unit, ...]:
+    run = layout.frr_run
+    zserv = run / "zserv.api"
+    # -P 0: no vty on TCP. --vty_socket: ours, not the host's. zebra's -K keeps BGP's routes in the kernel while a
+    # zebra that died starts again.
+    common = ("-u", USER, "-g", USER, "-z", str(zserv), "--vty_socket", str(run), "-P", "0", "--log", "stdout")
+    # Only a hub is called; a listening spoke would only be one more open port.
+    listening = any(cloud.role is Role.HUB for cloud in plan.clouds)
+    own = f"dmvpn-{plan.network}"
+    return (
+        Unit(
+            name=f"{own}-frr-run",
+            argv=("install", "-d", "-o", USER, "-g", USER, "-m", "0755", str(run)),
+            package="coreutils",
+            daemon=False,
+        ),
+        Unit(
+            name=f"{own}-zebra",
+            argv=(
+                str(DAEMONS / "zebra"),
+                *("-f", str(layout.current / ZEBRA_FILE), "-i", str(run / "zebra.pid"), *common, "-K", str(RESTART_S)),
+            ),
+            package="frr",
+            ready=zserv,
+            reads=(PurePosixPath(ZEBRA_FILE),),
+            on_change=Change.RESTART,
+        ),
+        Unit(
+            name=f"{own}-bgpd",
+            argv=(
+                str(DAEMONS / "bgpd"),
+                *("-f", str(layout.current / BGPD_FILE), "-i", str(run / "bgpd.pid"), *common),
+                *(() if listening else ("-p", "0")),
+            ),
+            package="frr",
+            ready=run / "bgpd.vty",
+            reads=(PurePosixPath(BGPD_FILE),),
+            reload=(
+                str(DAEMONS / "frr-reload.py"),
+                *("--reload", "--stdout", "--daemon", "bgpd", "--vty_socket", str(run), "--rundir", str(run)),
+                str(layout.current / BGPD_FILE),
+            ),
+            on_change=Change.RELOAD,
+        ),
+    )
+
+
+def _zebra_conf(plan: Plan) -> str:
+    # Nothing to say: addresses and static routes are netstate's, and zebra leaves forwarding as it is.
+    return "\n".join([header(plan.network, plan.router, "!"), f"hostname {word(plan.router, 'router')}", ""])
+
+
+def _bgpd_conf(plan: Plan) -> str:
+    speaking = [(cloud, cloud.bgp) for cloud in plan.clouds if cloud.bgp is not None]
+    lines = [header(plan.network, plan.router, "!"), f"hostname {word(plan.router, 'router')}"]
+    if not speaking:
+        return "\n".join([*lines, ""])
+    for cloud, bgp in speaking:
+        lines += _prefix_lists(cloud, bgp)
+    lines += ["!", *_router(plan, speaking), ""]
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------ prefix lists
+
+
+def _of(version: int, networks: tuple[Network, ...]) -> list[Network]:
+    return [network for network in networks if network.version == version]
+
+
+def _list_word(version: int) -> str:
+    return "ip" if version == 4 else "ipv6"
+
+
+def _prefix_lists(cloud: Cloud, bgp: Bgp) -> Iterator[str]:
+    """One list a direction and family. Each ends in a deny: FRR lets everything pass by a list without entries."""
+    name = word(cloud.name, "cloud")
+    for version in sorted({address.version for address in cloud.addresses}):
+        longest = 32 if version == 4 else 128
+        kind = _list_word(version)
+        accept = _of(version, bgp.accept)
+        announce = _of(version, bgp.announce)
+        out = [f"permit {prefix}" for prefix in announce]
+        match cloud.role:
+            case Role.SPOKE:
+                into = [f"permit {prefix}" for prefix in accept]
+                yield from _list(f"{kind} prefix-list {name}-from-hubs", into)
+                yield from _list(f"{kind} prefix-list {name}-to-hubs", out)
+            case Role.HUB:
+                longer = [f"permit {prefix} le {longest}" for prefix in accept]
+                refuse = [f"deny {prefix} le {longest}" for prefix in _of(version, bgp.refuse)]
+                # What the hub itself originates is nobody else's to announce, though longer prefixes are.
+                refuse += [f"deny {prefix}" for prefix in announce]
+                yield from _list(f"{kind} prefix-list {name}-from-spokes", [*refuse, *longer])
+                yield from _list(f"{kind} prefix-list {name}-to-spokes", out)
+                yield from _list(f"{kind} prefix-list {name}-between-hubs", longer)
+
+
+def _list(head: str, entries: list[str]) -> Iterator[str]:
+    everything = "::/0 le 128" if head.startswith("ipv6") else "0.0.0.0/0 le 32"
+    for number, entry in enumerate([*entries, f"deny {everything}"], start=1):
+        yield f"{head} seq {5 * number} {entry}"
+
+
+# ------------------------------------------------------------ the router
+
+
+def _router(plan: Plan, speaking: list[tuple[Cloud, Bgp]]) -> Iterator[str]:
+    cloud, first = speaking[0]
+    for other, bgp in speaking[1:]:
+        if bgp.asn != first.asn:
+            raise Fault(
+                f"clouds.{other.name}", f"AS {bgp.asn} here and AS {first.asn} in {cloud.name}, on one router", ""
+            )
+    yield f"router bgp {first.asn}"
+    yield f" bgp router-id {first.router_id}"
+    yield " bgp log-neighbor-changes"
+    # A family is switched on for each neighbour below, never by default.
+    yield " no bgp default ipv4-unicast"
+    # The filters below are the policy; without them nothing would pass anyway.
+    yield " bgp ebgp-requires-policy"
+    # A summary is announced because the file says so, not because a route of that length happens to exist.
+    yield " no bgp network import-check"
+    yield " bgp graceful-restart"
+    yield f" bgp graceful-restart restart-time {RESTART_S}"
+    yield f" bgp graceful-restart stalepath-time {STALE_S}"
+    yield " bgp graceful-restart preserve-fw-state"
+    if any(bgp.listen for _, bgp in speaking):
+        yield f" bgp listen limit {LISTEN_LIMIT}"
+    for member, bgp in speaking:
+        yield from _groups(member, bgp)
+    for version in (4, 6):
+        yield from _family(version, speaking)
+
+
+def _groups(cloud: Cloud, bgp: Bgp) -> Iterator[str]:
+    name = word(cloud.name, "cloud")
+    if cloud.role is Role.HUB:
+        yield f" neighbor {name}-spokes peer-group"
+        yield f" neighbor {name}-spokes remote-as external"
+        yield f" neighbor {name}-spokes timers {bgp.keepalive_s} {bgp.hold_s}"
+    for neighbor in bgp.neighbors:
+        own = next((own for own in cloud.addresses if own.version == neighbor.address.version), None)
+        yield f" neighbor {neighbor.address} remote-as {neighbor.asn}"
+        yield f" neighbor {neighbor.address} description {word(neighbor.name, 'router')}"
+        yield f" neighbor {neighbor.address} timers {bgp.keepalive_s} {bgp.hold_s}"
+        yield f" neighbor {neighbor.address} timers connect {CONNECT_RETRY_S}"
+        if own is not None:
+            yield f" neighbor {neighbor.address} update-source {own}"
+        if cloud.role is Role.SPOKE and neighbor.asn != bgp.asn:
+            # A spoke's overlay address is a host address, so no hub is on a connected network.
+            yield f" neighbor {neighbor.address} disable-connected-check"
+    if cloud.role is Role.HUB:
+        yield from (f" bgp listen range {overlay} peer-group {name}-spokes" for overlay in bgp.listen)
+
+
+def _family(version: int, speaking: list[tuple[Cloud, Bgp]]) -> Iterator[str]:
+    announced = dict.fromkeys(prefix for _, bgp in speaking for prefix in _of(version, bgp.announce))
+    body = [f"  network {prefix}" for prefix in announced]
+    for cloud, bgp in speaking:
+        body += _activated(version, cloud, bgp)
+    if not body:
+        return
+    yield " !"
+    yield f" address-family ipv{version} unicast"
+    yield from body
+    yield " exit-address-family"
+
+
+def _activated(version: int, cloud: Cloud, bgp: Bgp) -> Iterator[str]:
+    """A session carries the family it runs over: its next hop is then an address of the overlay in that family."""
+    name = word(cloud.name, "cloud")
+    group = f"{name}-spokes"
+    if cloud.role is Role.HUB and _of(version, bgp.listen):
+        yield f"  neighbor {group} activate"
+        yield f"  neighbor {group} prefix-list {name}-from-spokes in"
+        yield f"  neighbor {group} prefix-list {name}-to-spokes out"
+        yield f"  neighbor {group} maximum-prefix {SPOKE_PREFIX_LIMIT} restart {SPOKE_PREFIX_PAUSE_MIN}"
+    for neighbor in bgp.neighbors:
+        if neighbor.address.version != version:
+            continue
+        at = f"  neighbor {neighbor.address}"
+        yield f"{at} activate"
+        match cloud.role:
+            case Role.SPOKE:
+                yield f"{at} prefix-list {name}-from-hubs in"
+                yield f"{at} prefix-list {name}-to-hubs out"
+            case Role.HUB:
+                yield f"{at} prefix-list {name}-between-hubs in"
+                yield f"{at} prefix-list {name}-between-hubs out"
+                # The spoke may have called one hub only; the other then reaches it through that one.
+                yield f"{at} next-hop-self"

@@ -1,0 +1,61 @@
+"""gre.json and the process that carries the userspace plane. It reads nothing else and outlives dmvpnd."""
+
+from typing import Any
+
+from dmvpn.errors import Fault
+from dmvpn.network.plan import Cloud, Plan, Plane
+from dmvpn.render.layout import Layout
+from dmvpn.render.nftables import IPSEC_DEVICE
+from dmvpn.render.result import Change, File, Rendered, Unit
+from dmvpn.render.words import as_json, word
+
+NAME = "gre"
+FILE = "gre.json"
+
+
+def render(plan: Plan, layout: Layout) -> Rendered:
+    """The tunnels of the userspace plane; nothing when every cloud is on the kernel's."""
+    clouds = tuple(cloud for cloud in plan.clouds if cloud.plane is Plane.USERSPACE)
+    if not clouds:
+        return Rendered(engine=NAME, files=())
+    _refuse_equal_keys(clouds)
+    path = layout.current / FILE
+    document: dict[str, Any] = {
+        "version": 1,
+        "network": plan.network,
+        "bind_device": IPSEC_DEVICE,
+        "local": str(plan.transport),
+        "control": str(layout.gre_socket),
+        "tunnels": [
+            {"device": word(cloud.device, "device"), "key": cloud.gre_key, "ttl": cloud.ttl, "tos": "inherit"}
+            for cloud in clouds
+        ],
+    }
+    file = File(path.relative_to(layout.current), as_json(document))
+    return Rendered(
+        engine=NAME,
+        files=(file,),
+        units=(
+            Unit(
+                name=f"dmvpn-{plan.network}-gre",
+                argv=("dmvpn-gre", str(path)),
+                package="opendmvpn",
+                ready=layout.gre_socket,
+                reads=(file.path,),
+                on_change=Change.RESTART,
+            ),
+        ),
+    )
+
+
+def _refuse_equal_keys(clouds: tuple[Cloud, ...]) -> None:
+    """All clouds share one transport address: the key alone says whose packet it is. RFC 2890 2.1."""
+    seen: dict[int | None, str] = {}
+    for cloud in clouds:
+        if cloud.gre_key in seen:
+            raise Fault(
+                f"clouds.{cloud.name}.gre-key",
+                f"the same as of {seen[cloud.gre_key]}, on one router",
+                "give each cloud its own key",
+            )
+        seen[cloud.gre_key] = cloud.name

@@ -1,0 +1,183 @@
+"""network.json: devices, addresses, routes, rules and sysctls as dmvpn.linux.netstate keeps them. ip-route(8).
+
+VLANs, bonds, PPPoE and DHCP are not here yet: the devices of uplinks and LANs must exist.
+"""
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, ip_network
+from typing import Any
+
+from dmvpn.errors import Fault
+from dmvpn.network.plan import Address, Cloud, Interface, Network, Plan, Plane, Role
+from dmvpn.render.layout import Layout
+from dmvpn.render.result import Change, File, Rendered, Unit
+from dmvpn.render.words import as_json, word
+
+NAME = "interfaces"
+FILE = "network.json"
+
+MAIN_TABLE = 254
+
+# zebra reads the metric's high octet as the administrative distance (FRR manual, "Kernel routes"): 255 is never best,
+# so BGP's route of the same prefix wins in zebra as it does in the kernel.
+LAST_METRIC = 4278198272
+
+TAP_MAC_PREFIX = (0x02, 0x00)  # locally administered; the NBMA address is the rest
+
+
+def tap_mac(nbma: Address) -> str:
+    """The MAC that spells an NBMA address on the userspace plane. Raises Fault for IPv6: it does not fit."""
+    if not isinstance(nbma, IPv4Address):
+        raise Fault("transport", f"{nbma}: the userspace plane has IPv4 transport addresses only", "use an IPv4 range")
+    return ":".join(f"{octet:02x}" for octet in (*TAP_MAC_PREFIX, *nbma.packed))
+
+
+def render(plan: Plan, layout: Layout) -> Rendered:
+    """Everything the kernel must know before the daemons start."""
+    document: dict[str, Any] = {
+        "version": 1,
+        "network": plan.network,
+        "state": str(layout.run / "network.state.json"),
+        "devices": [_device(plan, cloud) for cloud in plan.clouds],
+        "addresses": [{"device": device, "address": str(address)} for device, address in _addresses(plan)],
+        "routes": [*_unreachable(plan), *_to_hubs(plan), *_defaults(plan)],
+        "rules": [
+            {
+                "priority": plan.registry.shortcut_priority,
+                "table": plan.registry.shortcut_table,
+                "family": version,
+            }
+            for version in ((4, 6) if _has_ipv6(plan) else (4,))
+        ],
+        "sysctls": dict(_sysctls(plan)),
+    }
+    file = File((layout.current / FILE).relative_to(layout.current), as_json(document))
+    apply = ("python3", "-m", "dmvpn.linux.netstate", "apply", str(layout.current / FILE))
+    return Rendered(
+        engine=NAME,
+        files=(file,),
+        units=(
+            Unit(
+                name=f"dmvpn-{plan.network}-network",
+                argv=apply,
+                package="opendmvpn",
+                daemon=False,
+                reload=apply,
+                stop=("python3", "-m", "dmvpn.linux.netstate", "remove", str(layout.current / FILE)),
+                reads=(file.path,),
+                on_change=Change.RELOAD,
+            ),
+        ),
+    )
+
+
+def _has_ipv6(plan: Plan) -> bool:
+    return any(address.version == 6 for cloud in plan.clouds for address in cloud.addresses)
+
+
+def _device(plan: Plan, cloud: Cloud) -> dict[str, Any]:
+    match cloud.plane:
+        case Plane.USERSPACE:
+            return {
+                "name": word(cloud.device, "device"),
+                "kind": "tap",
+                "mac": tap_mac(plan.transport),
+                "mtu": cloud.mtu_octets,
+                "neighbour_upcalls": True,
+            }
+        case Plane.KERNEL:  # the mGRE device goes here; render_all refuses before
+            raise Fault(f"clouds.{cloud.name}", "kernel plane not available yet", "write plane: userspace")
+
+
+def _addresses(plan: Plan) -> Iterator[tuple[str, Interface | str]]:
+    yield "lo", str(ip_network(plan.transport))
+    for uplink in plan.uplinks:
+        if not uplink.dhcp:
+            yield from ((word(uplink.device, "device"), address) for address in uplink.addresses)
+    for lan in plan.lans:
+        yield word(lan.device, "device"), lan.address
+    for cloud in plan.clouds:
+        for address in cloud.addresses:
+            yield word(cloud.device, "device"), _overlay_address(cloud, address)
+
+
+def _overlay_address(cloud: Cloud, address: Address) -> str:
+    """A hub has the whole overlay on link and asks NHRP for each; a spoke reaches the others by BGP and shortcuts."""
+    if cloud.role is Role.SPOKE:
+        return str(ip_network(address))
+    for overlay in cloud.overlay:
+        if address in overlay:
+            return f"{address}/{overlay.prefixlen}"
+    raise Fault(f"clouds.{cloud.name}.overlay", f"{address} is in no overlay of the cloud")
+
+
+def _unreachable(plan: Plan) -> Iterator[dict[str, Any]]:
+    """Internal destinations end here when nothing better is known: they must never follow the default route to an ISP.
+
+    For the transport range it is one of the three guards against GRE in clear.
+    """
+    for prefix in dict.fromkeys((plan.transport_range, *plan.prefixes)):
+        yield {
+            "prefix": str(prefix),
+            "kind": "unreachable",
+            "table": MAIN_TABLE,
+            "metric": LAST_METRIC,
+            "protocol": plan.registry.route_protocol,
+        }
+
+
+def _to_hubs(plan: Plan) -> Iterator[dict[str, Any]]:
+    """A spoke's own address is a host address, so its hubs are not on link without these."""
+    for cloud in plan.clouds:
+        if cloud.role is Role.HUB:
+            continue
+        for hub in cloud.hubs:
+            for overlay in hub.overlay:
+                source = next((own for own in cloud.addresses if own.version == overlay.version), None)
+                if source is None:
+                    continue
+                yield {
+                    "prefix": str(ip_network(overlay)),
+                    "kind": "unicast",
+                    "device": word(cloud.device, "device"),
+                    "scope": "link",
+                    "source": str(source),
+                    "table": MAIN_TABLE,
+                    "protocol": plan.registry.route_protocol,
+                }
+
+
+def _defaults(plan: Plan) -> Iterator[dict[str, Any]]:
+    everything: dict[int, Network] = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+    for uplink in plan.uplinks:
+        for gateway in uplink.gateways:
+            yield {
+                "prefix": str(everything[gateway.version]),
+                "kind": "unicast",
+                "device": word(uplink.device, "device"),
+                "gateway": str(gateway),
+                "metric": uplink.metric,
+                "table": MAIN_TABLE,
+                "protocol": plan.registry.route_protocol,
+            }
+
+
+def _sysctls(plan: Plan) -> Iterator[tuple[str, str]]:
+    yield "net.ipv4.ip_forward", "1"
+    # Without it a router sends full-size packets into a tunnel whose path it already knows to be narrower.
+    yield "net.ipv4.ip_forward_use_pmtu", "1"
+    # Shortcuts make paths asymmetric: a packet may come straight from a peer whose prefix is still routed by the hub.
+    yield "net.ipv4.conf.all.rp_filter", "2"
+    yield "net.ipv4.conf.all.accept_redirects", "0"
+    # A hub sends most packets out where they came in. ICMP redirects would name an overlay next hop to LAN hosts; the
+    # indication is NHRP's. The kernel sends if either of all and the device says so.
+    yield "net.ipv4.conf.all.send_redirects", "0"
+    for cloud in plan.clouds:
+        yield f"net.ipv4.conf.{word(cloud.device, 'device')}.send_redirects", "0"
+    if not _has_ipv6(plan):
+        return
+    yield "net.ipv6.conf.all.forwarding", "1"
+    yield "net.ipv6.conf.all.accept_redirects", "0"
+    for cloud in plan.clouds:
+        # All routers derive their link-local address from a MAC that is unique in the network; asking nobody costs 1 s.
+        yield f"net.ipv6.conf.{word(cloud.device, 'device')}.accept_dad", "0"

@@ -1,0 +1,196 @@
+"""strongSwan: strongswan.conf and swanctl.conf of an instance of our own. strongswan.conf(5), swanctl.conf(5).
+
+The generic connection here lets every router of ours in; connections towards a peer are dmvpnd's, over vici, since
+only it knows where the peer is. dmvpnd loads swanctl.conf too (swanctl itself would unload dmvpnd's connections).
+"""
+
+from pathlib import PurePosixPath
+
+from dmvpn.network.plan import Plan
+from dmvpn.render.layout import Layout
+from dmvpn.render.nftables import IPSEC_DEVICE
+from dmvpn.render.result import Change, Check, File, Rendered, Unit
+from dmvpn.render.words import header, word
+
+NAME = "strongswan"
+STRONGSWAN_FILE = "strongswan.conf"
+SWANCTL_FILE = "swanctl.conf"
+
+CHARON = "/usr/lib/ipsec/charon"
+
+# As charon sees it: its /run is Layout.charon_run, in a mount namespace of its own.
+VICI_INSIDE = PurePosixPath("/run/charon.vici")
+
+# Exactly what is needed, so that a plugin the host has switched on or off elsewhere changes nothing. With "!" charon
+# refuses to start without it: addrblock is what ties a peer to its transport address, libipsec what encrypts.
+# x509 stands before openssl, whose certificates know no RFC 3779 blocks.
+PLUGINS = (
+    "random!",
+    "nonce",
+    "x509!",
+    "revocation",
+    "constraints",
+    "addrblock!",
+    "pubkey",
+    "pkcs1",
+    "pkcs8",
+    "pem",
+    "openssl!",
+    "kdf",
+    "drbg",
+    "kernel-libipsec!",
+    "kernel-netlink",  # for addresses and routes; its IPsec feature must fail beside libipsec
+    "socket-default!",
+    "vici!",
+)
+
+# A message is given up 5.2 s after it was first sent: 0.7 s, then 1.2 times longer each time. Long enough for a
+# satellite and a lost packet or two; dmvpnd's own probes find a dead path sooner.
+RETRANSMIT_S = 0.7
+RETRANSMIT_BASE = 1.2
+RETRANSMIT_TRIES = 4
+
+# Many spokes share one public address behind a carrier's NAT, and all of them call when a hub comes back; the defaults
+# (3 and 5 half-open SAs for each address) are for road warriors. A cookie proves the address, RFC 7296 2.6.
+COOKIE_THRESHOLD = 30
+COOKIE_THRESHOLD_ADDRESS = 20
+BLOCK_THRESHOLD_ADDRESS = 200
+HALF_OPEN_LIMIT = 2000
+HALF_OPEN_S = 15
+
+
+def render(plan: Plan, layout: Layout) -> Rendered:
+    """charon's two files and its process."""
+    strongswan, swanctl = PurePosixPath(STRONGSWAN_FILE), PurePosixPath(SWANCTL_FILE)
+    return Rendered(
+        engine=NAME,
+        files=(File(strongswan, _strongswan_conf(plan)), File(swanctl, _swanctl_conf(plan, layout))),
+        checks=(
+            Check(
+                ("python3", "-m", "dmvpn.linux.ipsec_check", "{tree}", str(layout.swanctl_dir)),
+                package="strongswan-charon",
+            ),
+        ),
+        units=(
+            Unit(
+                name=f"dmvpn-{plan.network}-charon",
+                argv=(CHARON,),
+                package="strongswan-charon",
+                environment=(
+                    ("STRONGSWAN_CONF", str(layout.current / STRONGSWAN_FILE)),
+                    ("SWANCTL_DIR", str(layout.swanctl_dir)),
+                ),
+                ready=layout.vici_socket,
+                run_dir=layout.charon_run,
+                reads=(strongswan,),
+                on_change=Change.RESTART,
+            ),
+        ),
+    )
+
+
+def _strongswan_conf(plan: Plan) -> str:
+    mark = plan.registry.ike_mark
+    mark_text = f"{mark.value:#x}/{mark.mask:#x}"
+    # charon must not take an overlay address or its own TUN for a way out, nor look for one in the shortcuts.
+    ignored = ", ".join([IPSEC_DEVICE, *(word(cloud.device, "device") for cloud in plan.clouds)])
+    lines = [
+        header(plan.network, plan.router),
+        "charon {",
+        f"  load = {' '.join(PLUGINS)}",
+        f"  port = {plan.ike.port}",
+        f"  port_nat_t = {plan.ike.nat_port}",
+        f"  routing_table = {plan.registry.ike_table}",
+        f"  routing_table_prio = {plan.registry.ike_priority}",
+        f"  ignore_routing_tables = {plan.registry.shortcut_table}",
+        f"  interfaces_ignore = {ignored}",
+        "  install_virtual_ip = no",
+        f"  retransmit_timeout = {RETRANSMIT_S}",
+        f"  retransmit_base = {RETRANSMIT_BASE}",
+        f"  retransmit_tries = {RETRANSMIT_TRIES}",
+        "  make_before_break = yes",
+        # An SA without its child is of no use to anybody, and the peer should hear so at once.
+        "  close_ike_on_child_failure = yes",
+        f"  half_open_timeout = {HALF_OPEN_S}",
+        f"  cookie_threshold = {COOKIE_THRESHOLD}",
+        f"  cookie_threshold_ip = {COOKIE_THRESHOLD_ADDRESS}",
+        f"  block_threshold = {BLOCK_THRESHOLD_ADDRESS}",
+        f"  init_limit_half_open = {HALF_OPEN_LIMIT}",
+        "  ikesa_table_size = 256",
+        "  ikesa_table_segments = 16",
+        "  plugins {",
+        "    addrblock {",
+        "      strict = yes",
+        "    }",
+        "    kernel-libipsec {",
+        # The peer's selector is the address GRE goes to; the mark keeps charon's own packets out of the TUN.
+        "      allow_peer_ts = yes",
+        "    }",
+        "    kernel-netlink {",
+        f"      fwmark = !{mark_text}",
+        "    }",
+        "    socket-default {",
+        f"      fwmark = {mark_text}",
+        "    }",
+        "    vici {",
+        f"      socket = unix://{VICI_INSIDE}",
+        "    }",
+        "  }",
+        # To whoever keeps the process, who also bounds the log: at this level every idle SA says a line a DPD.
+        "  filelog {",
+        "    stderr {",
+        "      default = 1",
+        "      net = 0",
+        "      enc = 0",
+        "      flush_line = yes",
+        "    }",
+        "  }",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _swanctl_conf(plan: Plan, layout: Layout) -> str:
+    """The connection by which any router of ours may come in. One setting a line: the parser takes a line as a whole.
+
+    mobike = no and unique = never: a changed NAT mapping is noticed by DPD only without MOBIKE, and of two SAs made by
+    both ends at once dmvpnd ends the one that the rule names.
+    """
+    ike = plan.ike
+    host = f"{plan.transport}/{plan.transport.max_prefixlen}"
+    lines = [
+        header(plan.network, plan.router),
+        "connections {",
+        "  own {",
+        "    version = 2",
+        "    remote_addrs = %any",
+        f"    proposals = {word(ike.ike_proposal, 'crypto')}",
+        "    unique = never",
+        "    mobike = no",
+        f"    dpd_delay = {ike.dpd_delay_s}s",
+        f"    rekey_time = {ike.rekey_s * 2}s",
+        "    local {",
+        "      auth = pubkey",
+        f"      certs = {layout.pki}/router.pem",
+        f"      id = {word(ike.identity, 'domain')}",
+        "    }",
+        "    remote {",
+        "      auth = pubkey",
+        f"      cacerts = {layout.pki}/ca.pem",
+        "    }",
+        "    children {",
+        "      gre {",
+        "        mode = tunnel",
+        f"        local_ts = {host}[gre]",
+        f"        remote_ts = {word(plan.transport_range, 'transport')}[gre]",
+        f"        esp_proposals = {word(ike.esp_proposal, 'crypto')}",
+        f"        rekey_time = {ike.rekey_s}s",
+        # Whoever started the SA starts it again.
+        "        dpd_action = clear",
+        "        start_action = none",
+        "      }",
+        "    }",
+        "  }",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
