@@ -1,0 +1,202 @@
+"""Routes of ours: the shortcuts. rtnetlink(7), linux/rtnetlink.h. What others' routes say is routewatch.py."""
+
+import errno
+import struct
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Self
+
+from dmvpn.linux.netlink import (
+    NLM_F_CREATE,
+    NLM_F_REPLACE,
+    Address,
+    Message,
+    NetlinkRefusal,
+    Requests,
+    address_of,
+    attribute,
+    attributes,
+    device_index,
+    device_name,
+    family_of,
+)
+
+Network = IPv4Network | IPv6Network
+
+RTM_NEWROUTE = 24
+RTM_DELROUTE = 25
+RTM_GETROUTE = 26
+TABLE_MAIN = 254
+TABLE_LOCAL = 255
+_RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
+_RTNH = struct.Struct("=HBBi")  # length, flags, hops, ifindex
+_AF_INET = 2
+_AF_INET6 = 10
+_RTN_UNICAST = 1
+_SCOPE_UNIVERSE = 0
+_SCOPE_NOWHERE = 255
+_FLAG_DEAD = 0x1
+_FLAG_ONLINK = 0x4
+_FLAG_CLONED = 0x200
+_RTA_DST = 1
+_RTA_OIF = 4
+_RTA_GATEWAY = 5
+_RTA_PRIORITY = 6
+_RTA_METRICS = 8
+_RTA_MULTIPATH = 9
+_RTA_TABLE = 15
+_RTA_VIA = 18
+_RTA_NH_ID = 30
+_RTAX_MTU = 2
+_MAXIMUM_HEADER_TABLE = 255
+
+
+class RouteKind(Enum):
+    """rtm_type, as far as it says where packets go."""
+
+    UNICAST = 1
+    LOCAL = 2
+    BLACKHOLE = 6
+    UNREACHABLE = 7
+    PROHIBIT = 8
+
+
+_KINDS = {kind.value: kind for kind in RouteKind}
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRow:
+    """A route of the kernel. Of several next hops the first; `gateway` None: on-link; `metric` lowest is best."""
+
+    prefix: Network
+    kind: RouteKind
+    device: str | None
+    gateway: Address | None
+    table: int
+    protocol: int
+    metric: int
+    nexthop_id: int = 0  # the kernel's next hop object, 0: none (ip-nexthop(8))
+
+
+class Routes:
+    """Installs and removes routes of one table and route protocol. Each call is done when it returns."""
+
+    def __init__(self, table: int, route_protocol: int) -> None:
+        self._requests = Requests()
+        self._table = table
+        self._route_protocol = route_protocol
+
+    def close(self) -> None:
+        self._requests.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def install(self, prefix: Network, gateway: Address, device: str, mtu_octets: int | None = None) -> None:
+        """`prefix via gateway dev device onlink`, in place of what the table has for it. Raises Fault."""
+        payload = _RTMSG.pack(
+            family_of(prefix.version), prefix.prefixlen, 0, 0,
+            *self._header_table(), self._route_protocol, _SCOPE_UNIVERSE, _RTN_UNICAST, _FLAG_ONLINK,
+        )  # fmt: skip
+        payload += self._destination(prefix)
+        payload += attribute(_RTA_OIF, struct.pack("=i", device_index(device)))
+        payload += attribute(_RTA_GATEWAY, gateway.packed)
+        if mtu_octets is not None:
+            payload += attribute(_RTA_METRICS, attribute(_RTAX_MTU, struct.pack("=I", mtu_octets)))
+        where = f"route {prefix} via {gateway} dev {device} table {self._table}"
+        self._requests.ask(where, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, payload)
+
+    def remove(self, prefix: Network) -> None:
+        """Take our route of this prefix away; one that is not there is no fault. Raises Fault."""
+        payload = _RTMSG.pack(
+            family_of(prefix.version), prefix.prefixlen, 0, 0,
+            *self._header_table(), self._route_protocol, _SCOPE_NOWHERE, 0, 0,
+        )  # fmt: skip
+        try:
+            self._requests.ask(
+                f"route {prefix} table {self._table}", RTM_DELROUTE, 0, payload + self._destination(prefix)
+            )
+        except NetlinkRefusal as refusal:
+            if refusal.errno not in (errno.ESRCH, errno.ENOENT):
+                raise
+
+    def ours(self) -> tuple[RouteRow, ...]:
+        """The routes of our table and protocol, both families."""
+        found = []
+        for family in (_AF_INET, _AF_INET6):
+            for row in dump(self._requests, family, self._table):
+                if row.protocol == self._route_protocol:
+                    found.append(row)
+        return tuple(found)
+
+    def _header_table(self) -> tuple[int]:
+        return (self._table if self._table <= _MAXIMUM_HEADER_TABLE else 0,)
+
+    def _destination(self, prefix: Network) -> bytes:
+        return attribute(_RTA_DST, prefix.network_address.packed) + attribute(
+            _RTA_TABLE, struct.pack("=I", self._table)
+        )
+
+
+def dump(requests: Requests, family: int, table: int) -> tuple[RouteRow, ...]:
+    """The routes of one table; a table that does not exist has none."""
+    payload = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + attribute(_RTA_TABLE, struct.pack("=I", table))
+    try:
+        found = requests.dump(f"routes of table {table}", RTM_GETROUTE, payload)
+    except NetlinkRefusal as refusal:
+        if refusal.errno == errno.ENOENT:
+            return ()
+        raise
+    rows = (decode(message) for message in found)
+    # A kernel before 4.20 does not filter.
+    return tuple(row for row in rows if row is not None and row.table == table)
+
+
+def decode(message: Message) -> RouteRow | None:
+    """A route message as a row; None for broadcast, multicast and cached ones, dead ones, and other families."""
+    family, length, _source, _tos, table, protocol, _scope, kind_number, flags = _RTMSG.unpack_from(message.payload)
+    kind = _KINDS.get(kind_number)
+    if kind is None or flags & (_FLAG_CLONED | _FLAG_DEAD) or family not in (_AF_INET, _AF_INET6):
+        return None
+    values = attributes(message.payload, _RTMSG.size)
+    index, gateway = _next_hop(values)
+    return RouteRow(
+        prefix=_prefix(family, length, values.get(_RTA_DST)),
+        kind=kind,
+        device=device_name(index) if index else None,
+        gateway=gateway,
+        table=number_of(values.get(_RTA_TABLE), table),
+        protocol=protocol,
+        metric=number_of(values.get(_RTA_PRIORITY), 0),
+        nexthop_id=number_of(values.get(_RTA_NH_ID), 0),
+    )
+
+
+def number_of(octets: bytes | None, otherwise: int = 0) -> int:
+    """An attribute of 32 bits."""
+    return int(struct.unpack("=I", octets)[0]) if octets is not None and len(octets) == 4 else otherwise
+
+
+def _prefix(family: int, length: int, destination: bytes | None) -> Network:
+    if family == _AF_INET:
+        return IPv4Network((IPv4Address(destination or bytes(4)), length), strict=False)
+    return IPv6Network((IPv6Address(destination or bytes(16)), length), strict=False)
+
+
+def _next_hop(values: dict[int, bytes]) -> tuple[int, Address | None]:
+    """ifindex (0: none) and gateway; of a multipath route the first hop's, which is the one with the lowest index."""
+    if _RTA_MULTIPATH in values and len(values[_RTA_MULTIPATH]) >= _RTNH.size:
+        hop = values[_RTA_MULTIPATH]
+        length, _flags, _hops, index = _RTNH.unpack_from(hop)
+        values = attributes(hop[:length], _RTNH.size)
+    else:
+        index = number_of(values.get(_RTA_OIF), 0)
+    if _RTA_GATEWAY in values:
+        return index, address_of(values[_RTA_GATEWAY])
+    if _RTA_VIA in values:  # IPv4 by an IPv6 next hop, RFC 8950: a family, then the address
+        return index, address_of(values[_RTA_VIA][2:])
+    return index, None

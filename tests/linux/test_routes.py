@@ -1,0 +1,174 @@
+import os
+import select
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+
+from dmvpn.errors import Fault
+from dmvpn.linux.routes import RouteKind, RouteRow, Routes
+from dmvpn.linux.routewatch import BestRoute, LinkChanged, LinkGone, NoRoute, RouteEvent, RouteWatch
+
+Run = Callable[..., str]
+
+
+OURS, TABLE = 79, 4201
+SITE = ip_network("10.2.0.0/16")
+HUB = ip_address("10.255.1.1")
+
+
+@pytest.mark.kernel
+def test_a_shortcut_is_installed_replaced_and_removed(tap: str, ip: Run, open_tap: Callable[[str], int]) -> None:
+    queue = open_tap(tap)  # gives the TAP its carrier
+    with Routes(TABLE, OURS) as routes:
+        assert routes.ours() == ()
+        routes.install(SITE, HUB, tap)
+        routes.install(SITE, ip_address("10.255.1.2"), tap, mtu_octets=1300)
+        ip("route", "add", "10.9.0.0/16", "dev", tap, "table", str(TABLE), "protocol", "static")
+        assert ip("route", "show", "table", str(TABLE), "protocol", str(OURS)).split() == (
+            f"{SITE} via 10.255.1.2 dev tap0 onlink mtu 1300".split()
+        )
+        assert routes.ours() == (RouteRow(SITE, RouteKind.UNICAST, tap, ip_address("10.255.1.2"), TABLE, OURS, 0),)
+        routes.remove(SITE)
+        routes.remove(SITE)
+        routes.remove(ip_network("10.9.0.0/16"))
+        assert routes.ours() == ()
+        assert "10.9.0.0/16" in ip("route", "show", "table", str(TABLE)), "another's route stays"
+    os.close(queue)
+
+
+@pytest.mark.kernel
+def test_an_ipv6_shortcut(tap: str) -> None:
+    site, gateway = ip_network("fd00:2::/48"), ip_address("fd00:255:1::2")
+    with Routes(TABLE, OURS) as routes:
+        routes.install(site, gateway, tap)
+        routes.install(site, ip_address("fd00:255:1::3"), tap)
+        (row,) = routes.ours()
+        assert (row.prefix, row.gateway, row.device) == (site, ip_address("fd00:255:1::3"), tap)
+        routes.remove(site)
+        assert routes.ours() == ()
+
+
+@pytest.mark.kernel
+def test_the_kernels_words_are_in_the_fault(tap: str, ip: Run) -> None:
+    ip("link", "set", tap, "down")
+    with (
+        Routes(TABLE, OURS) as routes,
+        pytest.raises(Fault, match=r"route 10.2.0.0/16 via 10.255.1.1 dev tap0") as caught,
+    ):
+        routes.install(SITE, HUB, tap)
+    assert caught.value.what in ("Network is down", "Nexthop device is not up")
+
+
+def next_events(watch: RouteWatch) -> tuple[RouteEvent, ...]:
+    """Whatever the kernel announced until now; it announces before ip(8) returns."""
+    assert select.select([watch], [], [], 5)[0]
+    return watch.read()
+
+
+def best(events: tuple[RouteEvent, ...], prefix: str) -> list[RouteEvent]:
+    wanted = ip_network(prefix)
+    return [
+        event
+        for event in events
+        if (isinstance(event, BestRoute) and event.row.prefix == wanted)
+        or (isinstance(event, NoRoute) and event.prefix == wanted)
+    ]
+
+
+@pytest.mark.kernel
+def test_the_watch_tells_links_and_best_routes(tap: str, ip: Run) -> None:
+    ip("route", "add", "10.2.0.0/16", "via", "10.255.1.1", "dev", tap, "onlink", "metric", "20", "protocol", "186")
+    ip("route", "add", "unreachable", "10.2.0.0/16", "metric", "4278198272")
+    ip("route", "add", "10.3.0.0/16", "dev", tap, "table", "4201")
+    watch = RouteWatch()
+    events = watch.start()
+    assert {event.link.name for event in events if isinstance(event, LinkChanged)} >= {"lo", tap}
+    (found,) = best(events, "10.2.0.0/16")
+    assert isinstance(found, BestRoute)
+    assert found.row == RouteRow(SITE, RouteKind.UNICAST, tap, HUB, 254, 186, 20)
+    assert best(events, "10.3.0.0/16") == [], "not in a table that is watched"
+    (local,) = best(events, "10.255.1.11/32")
+    assert isinstance(local, BestRoute)
+    assert local.row.kind is RouteKind.LOCAL
+    assert watch.read() == ()
+    watch.close()
+
+
+@pytest.mark.kernel
+def test_the_watch_follows_the_best_of_several(tap: str, ip: Run) -> None:
+    watch = RouteWatch()
+    watch.start()
+    ip("route", "add", "unreachable", "10.2.0.0/16", "metric", "400")
+    ip("route", "add", "10.2.0.0/16", "via", "10.255.1.1", "dev", tap, "onlink", "metric", "20")
+    (event,) = best(next_events(watch), "10.2.0.0/16")
+    assert isinstance(event, BestRoute)
+    assert event.row.metric == 20
+
+    ip("route", "replace", "10.2.0.0/16", "via", "10.255.1.2", "dev", tap, "onlink", "metric", "20")
+    (event,) = best(next_events(watch), "10.2.0.0/16")
+    assert isinstance(event, BestRoute)
+    assert event.row.gateway == ip_address("10.255.1.2")
+
+    ip("route", "del", "10.2.0.0/16", "metric", "20")
+    (event,) = best(next_events(watch), "10.2.0.0/16")
+    assert isinstance(event, BestRoute)
+    assert event.row.kind is RouteKind.UNREACHABLE
+
+    ip("route", "del", "unreachable", "10.2.0.0/16")
+    assert best(next_events(watch), "10.2.0.0/16") == [NoRoute(SITE)]
+    watch.close()
+
+
+@pytest.mark.kernel
+def test_routes_that_vanish_without_a_word_are_noticed(tap: str, ip: Run) -> None:
+    ip("route", "add", "10.2.0.0/16", "via", "10.255.1.1", "dev", tap, "onlink")
+    ip("addr", "add", "10.255.1.12/32", "dev", tap)  # the last address of a device takes all its routes with it
+    ip("route", "add", "10.3.0.0/16", "dev", "lo", "src", "10.255.1.11")
+    ip("route", "add", "10.4.0.0/16", "dev", "lo")
+    watch = RouteWatch()
+    watch.start()
+    ip("addr", "del", "10.255.1.11/32", "dev", tap)
+    assert best(next_events(watch), "10.3.0.0/16") == [NoRoute(ip_network("10.3.0.0/16"))]
+    ip("link", "set", tap, "down")
+    events = next_events(watch)
+    assert best(events, "10.2.0.0/16") == [NoRoute(SITE)]
+    assert [event.link.up for event in events if isinstance(event, LinkChanged)] == [False]
+    ip("link", "set", tap, "name", "tap9")
+    assert watch.link("tap9") is None
+    next_events(watch)
+    assert watch.link("tap9") is not None
+    ip("link", "del", "tap9")
+    assert [event.link.name for event in next_events(watch) if isinstance(event, LinkGone)] == ["tap9"]
+    assert watch.best(ip_network("10.4.0.0/16")) is not None
+    watch.close()
+
+
+@pytest.mark.kernel
+def test_a_removed_next_hop_object_takes_its_routes(tap: str, ip: Run, open_tap: Callable[[str], int]) -> None:
+    queue = open_tap(tap)  # the kernel refuses next hop objects on a device without carrier
+    ip("nexthop", "add", "id", "7", "via", "10.255.1.1", "dev", tap, "onlink")
+    ip("route", "add", "10.2.0.0/16", "nhid", "7")
+    watch = RouteWatch()
+    watch.start()
+    row = watch.best(SITE)
+    assert row is not None
+    assert (row.gateway, row.device, row.nexthop_id) == (HUB, tap, 7)
+    ip("nexthop", "del", "id", "7")
+    assert best(next_events(watch), "10.2.0.0/16") == [NoRoute(SITE)]
+    watch.close()
+    os.close(queue)
+
+
+@pytest.mark.kernel
+def test_after_an_overflow_the_tables_are_read_again(tap: str, tmp_path: Path, ip: Run) -> None:
+    watch = RouteWatch()
+    watch.start()
+    watch._events.socket.setsockopt(1, 33, 1)  # SO_RCVBUFFORCE: the least there is
+    batch = tmp_path / "batch"
+    batch.write_text("".join(f"route add 10.{high}.{low}.0/24 dev tap0\n" for high in (40, 41) for low in range(200)))
+    ip("-batch", str(batch))
+    assert sum(isinstance(event, BestRoute) for event in next_events(watch)) == 400
+    assert watch.overflows == 1
+    watch.close()
