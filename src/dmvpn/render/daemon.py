@@ -1,10 +1,12 @@
 """daemon.json: what dmvpnd must know. It never reads the network file; like any engine it reads a rendered one."""
 
+from pathlib import PurePosixPath
 from typing import Any
 
 from dmvpn.network.plan import Cloud, Hub, Ike, Plan
 from dmvpn.render.layout import Layout
 from dmvpn.render.result import Change, File, Rendered, Unit
+from dmvpn.render.strongswan import SWANCTL_FILE
 from dmvpn.render.words import as_json
 
 NAME = "daemon"
@@ -52,7 +54,8 @@ def render(plan: Plan, layout: Layout) -> Rendered:
                 argv=("dmvpnd", str(path)),
                 package="opendmvpn",
                 ready=layout.reading_socket,
-                reads=(file.path,),
+                # It loads charon's connections, so it must hear of those too; a restart keeps shortcuts and SAs.
+                reads=(file.path, PurePosixPath(SWANCTL_FILE)),
                 on_change=Change.RESTART,
             ),
         ),
@@ -73,7 +76,7 @@ def _ike(ike: Ike) -> dict[str, Any]:
 def _paths(layout: Layout) -> dict[str, str]:
     return {
         "vici": str(layout.vici_socket),
-        "swanctl_conf": str(layout.current / "swanctl.conf"),
+        "swanctl_conf": str(layout.current / SWANCTL_FILE),
         "swanctl_dir": str(layout.swanctl_dir),
         "pki": str(layout.pki),
         "gre": str(layout.gre_socket),

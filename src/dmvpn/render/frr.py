@@ -85,6 +85,8 @@ def _units(plan: Plan, layout: Layout) -> tuple[Unit, ...]:
             reload=(
                 str(DAEMONS / "frr-reload.py"),
                 *("--reload", "--stdout", "--daemon", "bgpd", "--vty_socket", str(run), "--rundir", str(run)),
+                # The host's /etc/frr/vtysh.conf is not ours; ours need not exist.
+                *("--confdir", str(layout.current)),
                 str(layout.current / BGPD_FILE),
             ),
             on_change=Change.RELOAD,
@@ -164,8 +166,6 @@ def _router(plan: Plan, speaking: list[tuple[Cloud, Bgp]]) -> Iterator[str]:
     yield " bgp log-neighbor-changes"
     # A family is switched on for each neighbour below, never by default.
     yield " no bgp default ipv4-unicast"
-    # The filters below are the policy; without them nothing would pass anyway.
-    yield " bgp ebgp-requires-policy"
     # A summary is announced because the file says so, not because a route of that length happens to exist.
     yield " no bgp network import-check"
     yield " bgp graceful-restart"
