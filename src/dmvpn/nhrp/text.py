@@ -68,11 +68,12 @@ NAMES: Final[dict[type[Extension], str]] = {
 
 def describe(packet: Packet) -> list[str]:
     """Lines of plain text: the first says what it is, the others are indented by what they belong to."""
+    source_nbma = _nbma_words(packet.source_nbma, packet.source_subaddress)
     lines = [
         f"NHRP {_words(packet.kind)}: {packet.source_protocol} -> {packet.destination_protocol}",
         f"  hop count {packet.hop_count}, {_number_line(packet)}",
         f"  flags 0x{packet.flags:04x}: {', '.join(flag_words(packet)) or 'none'}",
-        f"  source protocol {packet.source_protocol}, source {_nbma_words(packet.source_nbma, packet.source_subaddress)}",
+        f"  source protocol {packet.source_protocol}, source {source_nbma}",
         f"  destination protocol {packet.destination_protocol}",
     ]
     if packet.kind in INDICATIONS:
@@ -217,7 +218,7 @@ def _extension_lines(extension: Extension) -> Iterator[str]:
             for line in _vendor_words(extension):
                 yield f"    {line}"
         case Unknown(value=value):
-            yield f"{title}: {len(value)} octets {value.hex(' ', 4)}".rstrip()
+            yield f"{title}: {len(value)} octets {value.hex(' ', -4)}".rstrip()
         case ResponderAddress() | ForwardTransit() | ReverseTransit() | CiscoNat():
             cies = _cies_of(extension)
             yield title if cies else f"{title}: empty"
@@ -265,7 +266,7 @@ def _vendor_words(vendor: VendorPrivate) -> list[str]:
             return _cisco_words(Cursor(vendor.data))
     except Malformed:
         pass  # shown raw below; only our own extension is a rule for others, and decode() has checked that one
-    return [f"{len(vendor.data)} octets {vendor.data.hex(' ', 4)}".rstrip()]
+    return [f"{len(vendor.data)} octets {vendor.data.hex(' ', -4)}".rstrip()]
 
 
 def _candidate_words(candidates: Candidates) -> list[str]:
@@ -290,5 +291,5 @@ def _cisco_words(data: Cursor) -> list[str]:
             # A peer chose these octets: nothing of them may reach a terminal as a control sequence.
             lines.append("NHRP group " + value.decode("latin-1").encode("unicode_escape").decode("ascii"))
         else:
-            lines.append(f"sub-type {kind}: {value.hex(' ', 4)}".rstrip())
+            lines.append(f"sub-type {kind}: {value.hex(' ', -4)}".rstrip())
     return lines
