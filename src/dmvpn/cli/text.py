@@ -1,0 +1,78 @@
+"""The terminal: the only place that prints. Colour only where a person looks; NO_COLOR and pipes are respected."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dmvpn.daemon.wire import to_wire
+
+STATE_STYLES = {"direct": "green", "up": "green", "via hub": "cyan", "connecting": "yellow", "down": "red"}
+
+
+def console() -> Console:
+    """Standard output. Outside a terminal lines are not wrapped: they are for another program."""
+    out = Console(highlight=False, soft_wrap=True)
+    return out
+
+
+def say(line: str = "", *, style: str | None = None) -> None:
+    """One line for the reader, markup taken literally."""
+    console().print(line, style=style, markup=False)
+
+
+def complain(line: str) -> None:
+    """One line on standard error."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(line, markup=False)
+
+
+def say_json(value: Any) -> None:
+    """A value of dataclasses and plain things as indented JSON."""
+    sys.stdout.write(json.dumps(to_wire(value), indent=2) + "\n")
+
+
+def say_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table without rules, so that it can be read, cut and grepped."""
+    table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, no_wrap=True, overflow="fold")
+    for row in rows:
+        table.add_row(*(_styled(cell) for cell in row))
+    out = Console(highlight=False)
+    if not out.is_terminal:
+        out = Console(highlight=False, width=250)
+    out.print(table)
+
+
+def _styled(cell: str) -> str:
+    plain = cell.replace("[", "\\[")
+    style = STATE_STYLES.get(cell.partition(" (")[0])
+    return f"[{style}]{plain}[/{style}]" if style else plain
+
+
+def duration(seconds: float | None) -> str:
+    """A length of time as an operator writes it: 3d4h, 2h05m, 7m12s, 3.2s."""
+    if seconds is None:
+        return "-"
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    whole = int(seconds)
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    if days:
+        return f"{days}d{hours}h"
+    if hours:
+        return f"{hours}h{minutes:02}m"
+    return f"{minutes}m{whole % 60:02}s" if minutes else f"{whole}s"
+
+
+def octets(count: int) -> str:
+    """A count of octets, in powers of 1000."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f}{unit}" if unit == "B" or size >= 100 else f"{size:.1f}{unit}"
+        size /= 1000
+    return f"{size:.1f}TB"

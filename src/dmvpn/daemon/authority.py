@@ -1,0 +1,57 @@
+"""Who may claim what: the claims of every peer with an SA, by its NBMA address."""
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from dmvpn.identity.claims import Claims
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+
+class Authority:
+    """Answers the engine's Authorise from the certificates that charon verified.
+
+    A row exists only while an SA with the peer stands, so what is not here is nobody's.
+    """
+
+    def __init__(self) -> None:
+        self._claims: dict[Address, Claims] = {}
+
+    def learn(self, nbma: Address, claims: Claims) -> None:
+        self._claims[nbma] = claims
+
+    def forget(self, nbma: Address) -> None:
+        self._claims.pop(nbma, None)
+
+    def claims(self, nbma: Address) -> Claims | None:
+        return self._claims.get(nbma)
+
+    def name(self, nbma: Address) -> str:
+        claims = self._claims.get(nbma)
+        return claims.router if claims else ""
+
+    def refusal(self, nbma: Address, protocol: Address, prefix: Network | None) -> str:
+        """Why the binding or prefix is refused; empty when it is allowed."""
+        claims = self._claims.get(nbma)
+        if claims is None:
+            return f"no certificate is known for {nbma}"
+        if refused := claims.permits_binding(protocol):
+            return refused
+        if prefix is not None:
+            return claims.permits_prefix(prefix) or ""
+        return ""
+
+    def inner_sources(self, nbma: Address) -> tuple[Network, ...]:
+        """What the data plane lets this sender put inside: nothing if it is unknown."""
+        claims = self._claims.get(nbma)
+        return tuple(claims.inner_sources()) if claims else ()
+
+    def peers_in(self, overlay: Iterable[Network]) -> tuple[Address, ...]:
+        """NBMA addresses of the peers that have an address in this overlay."""
+        ranges = tuple(overlay)
+        return tuple(
+            nbma
+            for nbma, claims in self._claims.items()
+            if any(one in net for one in claims.overlay for net in ranges if one.version == net.version)
+        )

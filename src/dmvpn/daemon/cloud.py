@@ -1,0 +1,287 @@
+"""One cloud on this router: an NHRP engine, its doors to the kernel, and nothing that the engine could decide."""
+
+import asyncio
+import logging
+from collections import Counter, deque
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from random import Random
+from typing import assert_never
+
+from dmvpn.daemon.authority import Authority
+from dmvpn.daemon.ike import Ike
+from dmvpn.daemon.security import Remote
+from dmvpn.daemon.settings import CloudSettings, Settings
+from dmvpn.errors import Fault
+from dmvpn.linux.neighbours import LinkForm, Neighbours
+from dmvpn.linux.nflog import LoggedPackets
+from dmvpn.linux.nhrp_socket import NhrpSocket
+from dmvpn.linux.routes import Routes
+from dmvpn.nhrp.engine import Engine
+from dmvpn.nhrp.events import (
+    Action,
+    Authorise,
+    BindNeighbour,
+    Dropped,
+    Endpoint,
+    EngineSettings,
+    Hairpin,
+    HubSetting,
+    Input,
+    InstallRoute,
+    Log,
+    NeighbourMissing,
+    OwnEndpoints,
+    Received,
+    Refused,
+    ReleaseSecurity,
+    RemoveRoute,
+    RestartSecurity,
+    Role,
+    SecurityDown,
+    SecurityUp,
+    Send,
+    UnbindNeighbour,
+    Verdict,
+    WantSecurity,
+)
+from dmvpn.nhrp.snapshot import Snapshot
+
+Address = IPv4Address | IPv6Address
+log = logging.getLogger("dmvpnd.nhrp")
+
+EVENT_MEMORY = 512
+READ_BURST = 64  # packets per wake-up, so that one flooding peer cannot keep the loop from its timers
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Something that happened, for `nhrp watch` and `explain`: `at` is the loop's clock."""
+
+    at: float
+    happening: str
+    subject: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What all clouds of a router share."""
+
+    settings: Settings
+    authority: Authority
+    ike: Ike
+    neighbours: Neighbours
+    routes: Routes
+
+
+class Cloud:
+    """Feeds the engine and performs what it asks for. A refusal by the kernel goes back in as an input."""
+
+    def __init__(self, settings: CloudSettings, doors: Doors, restored: Snapshot | None) -> None:
+        self.settings = settings
+        self._doors = doors
+        self._loop = asyncio.get_running_loop()
+        self._form = LinkForm.TAP if settings.plane == "userspace" else LinkForm.GRE
+        self._socket = NhrpSocket(settings.device, self._form)
+        self._hairpins = LoggedPackets(settings.nflog_group) if settings.nhrp.redirect else None
+        self._timer: asyncio.TimerHandle | None = None
+        self._hub_remotes = {
+            hub.nbma: tuple(Remote(host, doors.settings.ike.nat_port) for host in hub.endpoints)
+            for hub in settings.hubs
+        }
+        self.moments: deque[Moment] = deque(maxlen=EVENT_MEMORY)
+        self.drops: Counter[str] = Counter()
+        self.engine = Engine(
+            engine_settings(settings, doors.settings), Random(), now=self._loop.time(), restored=restored
+        )
+
+    # ------------------------------------------------------------ the loop
+
+    def open(self) -> None:
+        self._loop.add_reader(self._socket.fileno(), self._readable)
+        if self._hairpins is not None:
+            self._loop.add_reader(self._hairpins.fileno(), self._hairpinned)
+        self.feed(OwnEndpoints(own_endpoints(self.settings, self._doors.settings)))
+        self._perform_all(self.engine.start(self._loop.time()))
+
+    def close(self) -> None:
+        """Neighbour entries and routes stay: the next dmvpnd adopts them, and forwarding never stops."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+        if self._hairpins is not None:
+            self._loop.remove_reader(self._hairpins.fileno())
+            self._hairpins.close()
+
+    def feed(self, event: Input) -> None:
+        self._perform_all(self.engine.receive(event, self._loop.time()))
+
+    def _perform_all(self, actions: list[Action]) -> None:
+        waiting = deque(actions)
+        while waiting:
+            answer = self._perform(waiting.popleft())
+            if answer is not None:
+                waiting.extend(self.engine.receive(answer, self._loop.time()))
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self.engine.next_deadline()
+        if deadline is not None:
+            self._timer = self._loop.call_at(deadline, self._expired)
+
+    def _expired(self) -> None:
+        self._timer = None
+        self._perform_all(self.engine.advance(self._loop.time()))
+
+    def _readable(self) -> None:
+        for _ in range(READ_BURST):
+            datagram = self._socket.receive()
+            if datagram is None:
+                return
+            self.feed(Received(datagram.octets, datagram.sender))
+
+    def _hairpinned(self) -> None:
+        if self._hairpins is None:
+            return
+        for packet in self._hairpins.read():
+            if packet.device == self.settings.device and packet.sender is not None:
+                self.feed(Hairpin(packet.head, packet.sender))
+
+    def neighbour_missing(self, protocol: Address) -> None:
+        self.feed(NeighbourMissing(protocol))
+
+    def concerns(self, nbma: Address) -> bool:
+        """Whether the peer behind this NBMA address has to do with this cloud."""
+        return nbma in self._hub_remotes or nbma in self._doors.authority.peers_in(self.settings.overlay)
+
+    def security_up(self, nbma: Address, observed: Remote) -> None:
+        endpoint = Endpoint(_address(observed.host), observed.port) if _is_address(observed.host) else None
+        self.feed(SecurityUp(nbma, endpoint))
+
+    def security_down(self, nbma: Address, why: str) -> None:
+        self.feed(SecurityDown(nbma, why))
+
+    # ------------------------------------------------------------ actions
+
+    def _perform(self, action: Action) -> Input | None:
+        match action:
+            case Send():
+                self._send(action)
+            case BindNeighbour() | InstallRoute():
+                return self._install(action)
+            case UnbindNeighbour() | RemoveRoute():
+                self._withdraw(action)
+            case WantSecurity() | RestartSecurity() | ReleaseSecurity():
+                self._secure(action)
+            case Authorise():
+                return self._authorise(action)
+            case Dropped():
+                self.drops[action.reason.value] += 1
+                log.debug("%s: dropped from %s: %s: %s", self.settings.name, action.sender, action.reason, action.detail)
+            case Log():
+                self._remember(action)
+            case _:
+                assert_never(action)
+        return None
+
+    def _send(self, action: Send) -> None:
+        try:
+            self._socket.send(action.octets, action.nbma)
+        except Fault as fault:
+            self.drops["send-failed"] += 1
+            log.warning("%s", fault)
+
+    def _install(self, action: BindNeighbour | InstallRoute) -> Refused | None:
+        device, doors = self.settings.device, self._doors
+        try:
+            if isinstance(action, BindNeighbour):
+                doors.neighbours.bind(device, action.protocol, action.nbma, self._form)
+            else:
+                doors.routes.install(action.prefix, action.gateway, device, mtu_octets=action.mtu_octets)
+        except Fault as fault:
+            log.warning("%s", fault)
+            return Refused(action, str(fault))
+        return None
+
+    def _withdraw(self, action: UnbindNeighbour | RemoveRoute) -> None:
+        device, doors = self.settings.device, self._doors
+        try:
+            if isinstance(action, RemoveRoute):
+                doors.routes.remove(action.prefix)
+            elif action.refused:
+                doors.neighbours.refuse(device, action.protocol)
+            else:
+                doors.neighbours.unbind(device, action.protocol)
+        except Fault as fault:
+            log.warning("%s", fault)
+
+    def _secure(self, action: WantSecurity | RestartSecurity | ReleaseSecurity) -> None:
+        ike = self._doors.ike
+        match action:
+            case WantSecurity():
+                known = tuple(Remote(str(one.address), one.port) for one in action.candidates)
+                ike.want(action.nbma, self._hub_remotes.get(action.nbma, known))
+                standing = ike.standing(action.nbma)
+                if standing is not None:
+                    self._loop.call_soon(self.security_up, action.nbma, standing.remote)
+            case RestartSecurity():
+                ike.restart(action.nbma)
+            case ReleaseSecurity():
+                ike.release(action.nbma)
+
+    def _authorise(self, action: Authorise) -> Verdict:
+        refusal = self._doors.authority.refusal(action.nbma, action.protocol, action.prefix)
+        if refusal:
+            log.warning("%s: %s refused: %s", self.settings.name, action.protocol, refusal)
+        return Verdict(action.ticket, not refusal, refusal)
+
+    def _remember(self, action: Log) -> None:
+        self.moments.append(Moment(self._loop.time(), action.happening.value, action.subject, action.detail))
+        log.info("%s: %s %s %s", self.settings.name, action.happening, action.subject, action.detail)
+
+
+def engine_settings(cloud: CloudSettings, node: Settings) -> EngineSettings:
+    """The engine's settings from the rendered file's."""
+    return EngineSettings(
+        role=Role(cloud.role),
+        phase=cloud.nhrp.phase,
+        protocol=cloud.addresses,
+        overlay=cloud.overlay,
+        nbma=node.transport,
+        hubs=tuple(HubSetting(hub.router, hub.overlay, hub.nbma, hub.ours) for hub in cloud.hubs),
+        serves=node.serves,
+        mtu_octets=cloud.mtu_octets,
+        holding_time_s=cloud.nhrp.holding_time_s,
+        registration_s=cloud.nhrp.registration_s,
+        authentication=cloud.nhrp.authentication,
+        redirect=cloud.nhrp.redirect,
+        shortcut=cloud.nhrp.shortcut,
+    )
+
+
+def own_endpoints(cloud: CloudSettings, node: Settings) -> tuple[Endpoint, ...]:
+    """This router's uplink addresses, in the cloud's order of preference: where a peer behind the same NAT finds it."""
+    by_name = {uplink.name: uplink for uplink in node.uplinks}
+    return tuple(
+        Endpoint(address.ip, node.ike.nat_port)
+        for name in cloud.uplinks
+        if name in by_name
+        for address in by_name[name].addresses
+    )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        _address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _address(host: str) -> Address:
+    return IPv6Address(host) if ":" in host else IPv4Address(host)

@@ -1,0 +1,196 @@
+"""What dmvpnd says of itself, as types; and asking it. One JSON object a line over a Unix socket.
+
+Two sockets: `read.sock` answers questions (group dmvpn), `control.sock` also acts (root). A question is
+{"ask": WORD, ...}; the answer {"ok": true, "answer": {...}} or {"ok": false, "error": {"where","what","fix"}}.
+"""
+
+import json
+import socket
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from dmvpn.errors import Fault
+
+LINE_LIMIT_OCTETS = 16 << 20
+QUESTION_LIMIT_OCTETS = 4096
+
+
+class State(StrEnum):
+    """The words an operator sees, everywhere the same."""
+
+    DIRECT = "direct"
+    VIA_HUB = "via hub"
+    CONNECTING = "connecting"
+    DOWN = "down"
+
+
+class WhyNot(StrEnum):
+    """Why a pair of routers is not direct: the closed list of `explain`."""
+
+    DIRECT = "direct"
+    HUB = "one end is the hub: the tunnel to it is the direct path"
+    PHASE_1 = "phase 1: the hub relays by design"
+    NOTHING_SENT = "no traffic asked for a direct path yet"
+    RESOLVING = "waiting for the far router's answer to the resolution request"
+    NO_ANSWER = "the far router did not answer the resolution request"
+    NOT_AUTHORISED = "the far router's certificate does not allow what it claims"
+    CONNECTING = "IKE is being tried between the two"
+    NAT_PAIR = "IKE got no answer at any candidate: this pair of NATs lets nothing in, the hub relays"
+    PATH_DEAD = "an SA is up but probes over it stay unanswered"
+    PROBING = "an SA is up, the first probe over it is under way"
+    NO_HUB = "no hub is reachable to ask"
+    NO_COMMON_CLOUD = "the two routers share no cloud"
+    FAR_SIDE_UNREACHABLE = "the far router cannot be reached through the overlay"
+    REFUSED = "the far router or the hub refused"
+
+
+@dataclass(frozen=True, slots=True)
+class HubRow:
+    cloud: str
+    router: str
+    overlay: str
+    nbma: str
+    state: str  # up, connecting, down
+    why: str
+    since_s: float | None
+    rtt_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRow:
+    """One peer of one cloud: a hub, a registered client, or the far end of a shortcut."""
+
+    cloud: str
+    name: str  # router name from its certificate, or empty
+    overlay: str
+    nbma: str
+    kind: str  # hub, client, shortcut
+    state: State
+    layer: str  # UNDERLAY, IKE, NHRP, ROUTE, MTU, UP: the highest that stands
+    why: str
+    prefixes: tuple[str, ...]
+    endpoint: str  # where its ESP comes from
+    since_s: float | None
+    expires_s: float | None
+    rtt_ms: float | None
+    tx_octets: int
+    rx_octets: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRow:
+    """One row of the NHRP cache, for `show dmvpn`."""
+
+    cloud: str
+    device: str
+    protocol: str
+    nbma: str
+    claimed_nbma: str
+    attributes: str  # Cisco's letters: S static, D dynamic, I incomplete, N NATed, L local, X no socket, T1 route installed
+    state: str  # UP, NHRP, IKE
+    since_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CloudRow:
+    name: str
+    device: str
+    role: str
+    plane: str
+    mtu_octets: int
+    addresses: tuple[str, ...]
+    socket: str  # the data plane's own state: bound, waiting, down
+    counters: dict[str, int]
+    drops: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A problem in words, and the command that helps. `severity` 3 fails the network, 1 is a remark."""
+
+    severity: int
+    what: str
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    network: str
+    router: str
+    transport: str
+    uptime_s: float
+    charon: str  # version, or why it is not there
+    aes: bool
+    clouds: tuple[CloudRow, ...]
+    hubs: tuple[HubRow, ...]
+    peers: tuple[PeerRow, ...]
+    cache: tuple[CacheRow, ...]
+    bgp: tuple[dict[str, Any], ...]
+    guards: dict[str, int]  # packets that the fail-closed rules stopped
+    troubles: tuple[Trouble, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One layer as one router sees it on the way to a destination."""
+
+    router: str
+    layer: str
+    good: bool
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class PathView:
+    """What one router does with packets for `destination`, and how far a direct path has come."""
+
+    router: str
+    destination: str
+    device: str
+    gateway: str
+    table: str
+    state: State
+    via: str  # router name of the next hop
+    why: WhyNot
+    detail: str
+    mtu_octets: int
+    steps: tuple[Step, ...]
+
+
+def ask(path: Path, question: dict[str, Any], *, timeout_s: float = 10.0) -> Any:
+    """One question to a running dmvpnd; its answer's JSON value.
+
+    Raises Fault if nobody listens (the daemon is not running), it refuses, or it does not answer in time.
+    """
+    line = json.dumps(question).encode() + b"\n"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout_s)
+        try:
+            connection.connect(str(path))
+            connection.sendall(line)
+            answer = _read_line(connection)
+        except PermissionError as error:
+            raise Fault(str(path), "permission denied", "run as root, or join group dmvpn for reading") from error
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise Fault("dmvpnd", f"not running (nobody listens on {path})", "start it with `dmvpn apply`") from error
+        except TimeoutError as error:
+            raise Fault("dmvpnd", f"no answer on {path} within {timeout_s:g} s") from error
+    if not answer:
+        raise Fault("dmvpnd", "closed the connection without an answer")
+    reply = json.loads(answer)
+    if not reply.get("ok"):
+        error = reply.get("error", {})
+        raise Fault(error.get("where", "dmvpnd"), error.get("what", "refused"), error.get("fix", ""))
+    return reply["answer"]
+
+
+def _read_line(connection: socket.socket) -> bytes:
+    received = bytearray()
+    while not received.endswith(b"\n") and len(received) < LINE_LIMIT_OCTETS:
+        piece = connection.recv(65536)
+        if not piece:
+            break
+        received += piece
+    return bytes(received)

@@ -1,0 +1,251 @@
+"""charon, kept as `security` decides: one worker thread speaks vici, another listens to its events."""
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address, IPv6Address
+from typing import TypeVar
+
+from dmvpn.daemon.security import Connect, Disconnect, Down, Order, Remote, Security, Terminate, Up
+from dmvpn.daemon.settings import Settings
+from dmvpn.errors import Fault
+from dmvpn.identity.claims import Claims
+from dmvpn.linux.vici_client import IkeEvent, IkeSa, PeerConnection, ViciSession, watch_events
+
+Address = IPv4Address | IPv6Address
+T = TypeVar("T")
+log = logging.getLogger("dmvpnd.ike")
+
+RECONNECT_S = 0.3
+LOOK_EVERY_S = 10.0  # events tell of changes; this is for what an event lost
+EVENT_GATHER_S = 0.02  # a rekey makes several events: one look serves them all
+
+
+class Ike:
+    """Owns the vici connection. `on_up` is called with the claims of the certificate that charon verified."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        on_up: Callable[[Up, Claims], Awaitable[None]],
+        on_down: Callable[[Down], None],
+    ) -> None:
+        self._settings = settings
+        self._on_up = on_up
+        self._on_down = on_down
+        self._loop = asyncio.get_running_loop()
+        self._security = Security(settings.transport)
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vici")
+        self._session: ViciSession | None = None
+        self._wake = asyncio.Event()
+        self._lost = False
+        self._closing = False
+        self.version = ""
+        self.trouble = "not connected to charon yet"
+        self.sas: tuple[IkeSa, ...] = ()
+
+    # ------------------------------------------------------------ for the node
+
+    def want(self, nbma: Address, remotes: tuple[Remote, ...]) -> None:
+        self._security.want(nbma, remotes, self._loop.time())
+        self._wake.set()
+
+    def release(self, nbma: Address) -> None:
+        self._spawn(self._security.release(nbma))
+
+    def restart(self, nbma: Address) -> None:
+        self._spawn(self._security.restart(nbma, self._loop.time()))
+
+    def standing(self, nbma: Address) -> Up | None:
+        return self._security.standing(nbma)
+
+    def tried(self, nbma: Address) -> tuple[int, tuple[Remote, ...]]:
+        return self._security.tried(nbma)
+
+    async def run(self) -> None:
+        """Keep charon connected and its SAs as wanted, until cancelled."""
+        try:
+            while True:
+                await self._connect()
+                try:
+                    await self._serve()
+                except Fault as fault:
+                    log.warning("%s", fault)
+                self._disconnected()
+        finally:
+            self._closing = True
+            self._close_session()
+            self._worker.shutdown(wait=False, cancel_futures=True)
+
+    # ------------------------------------------------------------ connecting
+
+    async def _connect(self) -> None:
+        warned = False
+        while self._session is None:
+            try:
+                self._session = await self._call(self._open)
+            except Fault as fault:
+                self.trouble = str(fault)
+                if not warned:
+                    log.warning("waiting for charon: %s", fault)
+                    warned = True
+                await asyncio.sleep(RECONNECT_S)
+        self.trouble = ""
+        self._lost = False
+        events = threading.Thread(target=self._listen, name="vici-events", daemon=True)
+        events.start()
+
+    def _open(self) -> ViciSession:
+        paths = self._settings.paths
+        session = ViciSession(paths.vici)
+        self.version = session.version()
+        session.load_all(paths.swanctl_conf, paths.swanctl_dir)
+        return session
+
+    def _listen(self) -> None:
+        """In a thread of its own: vici's event stream blocks."""
+        try:
+            watch_events(self._settings.paths.vici, self._event)
+        except Fault as fault:
+            log.info("charon's events ended: %s", fault)
+        if not self._closing:
+            # The loop may be closing at this very moment.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._event_stream_ended)
+
+    def _event(self, _event: IkeEvent) -> None:
+        self._loop.call_soon_threadsafe(self._wake.set)
+
+    def _event_stream_ended(self) -> None:
+        self._lost = True
+        self._wake.set()
+
+    def _disconnected(self) -> None:
+        self._close_session()
+        self.sas = ()
+        self.trouble = "charon stopped"
+        for down in self._security.lost_charon():
+            self._on_down(down)
+
+    def _close_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+    # ------------------------------------------------------------ serving
+
+    async def _serve(self) -> None:
+        while not self._lost:
+            self._wake.clear()
+            await self._look()
+            await self._perform(self._security.due(self._loop.time()))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self._pause_s())
+                await asyncio.sleep(EVENT_GATHER_S)
+
+    def _pause_s(self) -> float:
+        now = self._loop.time()
+        times = [self._security.next_due(), self._security.next_settle(), now + LOOK_EVERY_S]
+        return max(0.05, min(time for time in times if time is not None) - now)
+
+    async def _look(self) -> None:
+        session = self._need_session()
+        self.sas = await self._call(session.list_sas)
+        ups, downs, orders = self._security.observe(self.sas, self._loop.time())
+        for down in downs:
+            log.info("%s: SA down: %s", down.nbma, down.why)
+            self._on_down(down)
+        if ups:
+            claims = await self._call(lambda: claims_by_identity(session))
+            for up in ups:
+                await self._admit(up, claims)
+        await self._perform(orders)
+
+    async def _admit(self, up: Up, known: dict[str, Claims]) -> None:
+        claims = known.get(up.remote_id)
+        if claims is None or claims.transport != up.nbma:
+            log.warning("%s: SA with %s, whose certificate carries no claims for it: ignored", up.nbma, up.remote_id)
+            return
+        log.info("%s: SA up with %s at %s port %d", up.nbma, claims.router, up.remote.host, up.remote.port)
+        await self._on_up(up, claims)
+
+    def _spawn(self, orders: list[Order]) -> None:
+        task = self._loop.create_task(self._perform_quietly(orders))
+        # The loop keeps only a weak reference to a task; hold it until it is done.
+        _RUNNING.add(task)
+        task.add_done_callback(_RUNNING.discard)
+
+    async def _perform_quietly(self, orders: list[Order]) -> None:
+        with contextlib.suppress(Fault):
+            await self._perform(orders)
+        self._wake.set()
+
+    async def _perform(self, orders: list[Order]) -> None:
+        for order in orders:
+            session = self._session
+            if session is None:
+                return
+            try:
+                await self._call(lambda order=order, session=session: self._order(session, order))  # type: ignore[misc]
+            except Fault as fault:
+                # charon refuses what has changed meanwhile (an SA that is gone); the next look decides anew.
+                log.info("%s", fault)
+
+    def _order(self, session: ViciSession, order: Order) -> None:
+        match order:
+            case Connect():
+                session.load_conn(self._connection(order))
+                session.initiate(order.connection, "gre")
+            case Disconnect():
+                session.unload_conn(order.connection)
+            case Terminate():
+                log.info("ending SA %s: %s", order.unique_id, order.why)
+                session.terminate(order.unique_id)
+
+    def _connection(self, order: Connect) -> PeerConnection:
+        settings, ike = self._settings, self._settings.ike
+        bits = order.nbma.max_prefixlen
+        return PeerConnection(
+            name=order.connection,
+            local_port=ike.nat_port,
+            remote_address=order.remote.host,
+            remote_port=order.remote.port,
+            remote_identity=None,
+            certificate=settings.paths.pki / "router.pem",
+            authority=settings.paths.pki / "ca.pem",
+            local_ts=f"{settings.transport}/{bits}[gre]",
+            remote_ts=f"{order.nbma}/{bits}[gre]",
+            ike_proposal=ike.ike_proposal,
+            esp_proposal=ike.esp_proposal,
+            rekey_s=ike.rekey_s,
+            dpd_delay_s=ike.dpd_delay_s,
+        )
+
+    def _need_session(self) -> ViciSession:
+        if self._session is None:
+            raise Fault("charon", "not connected")
+        return self._session
+
+    async def _call(self, function: Callable[[], T]) -> T:
+        return await self._loop.run_in_executor(self._worker, function)
+
+
+_RUNNING: set[asyncio.Task[None]] = set()
+
+
+def claims_by_identity(session: ViciSession) -> dict[str, Claims]:
+    """The newest claims of every peer certificate charon has, by the identities it may be known under."""
+    found: dict[str, tuple[float, Claims]] = {}
+    for certificate in session.peer_certificates():
+        try:
+            claims = Claims.from_certificate(certificate.der)
+        except Fault as fault:
+            log.debug("certificate without claims: %s", fault)
+            continue
+        for identity in certificate.identities:
+            if identity not in found or found[identity][0] < certificate.not_before:
+                found[identity] = (certificate.not_before, claims)
+    return {identity: claims for identity, (_, claims) in found.items()}

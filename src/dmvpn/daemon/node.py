@@ -1,0 +1,231 @@
+"""The node: what joins charon, the data plane, the kernel's routes and the clouds' engines on one router."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+from dmvpn.daemon import memory
+from dmvpn.daemon.authority import Authority
+from dmvpn.daemon.cloud import Cloud, Doors
+from dmvpn.daemon.ike import Ike
+from dmvpn.daemon.security import Down, Remote, Up
+from dmvpn.daemon.settings import Settings
+from dmvpn.errors import Fault
+from dmvpn.identity.claims import Claims
+from dmvpn.linux.neighbours import Neighbours
+from dmvpn.linux.plane_client import PlaneClient, PlaneState
+from dmvpn.linux.routes import RouteKind, RouteRow, Routes
+from dmvpn.linux.routewatch import BestRoute, LinkChanged, LinkGone, NoRoute, RouteEvent, RouteWatch
+from dmvpn.linux.upcalls import NeighbourQuestions
+from dmvpn.nhrp.events import Egress, RouteChanged, RouteGone, Used
+
+Address = IPv4Address | IPv6Address
+log = logging.getLogger("dmvpnd")
+
+PLANE_POLL_S = 5.0
+REMEMBER_S = 2.0
+UNREACHABLE = (RouteKind.UNREACHABLE, RouteKind.BLACKHOLE, RouteKind.PROHIBIT)
+
+
+@dataclass(slots=True)
+class PlaneView:
+    """The data plane as it was last seen, and the packets sent to each peer then."""
+
+    state: PlaneState | None = None
+    trouble: str = "not connected to dmvpn-gre yet"
+
+
+class Node:
+    """Everything of one network on one router. `run` serves until cancelled."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.authority = Authority()
+        self.plane_view = PlaneView()
+        self.started_at = asyncio.get_running_loop().time()
+        self.clouds: dict[str, Cloud] = {}
+        self.ike = Ike(settings, self._security_up, self._security_down)
+        self.routewatch = RouteWatch()
+        self._loop = asyncio.get_running_loop()
+        self._neighbours = Neighbours(settings.route_protocol)
+        self._routes = Routes(settings.shortcut_table, settings.route_protocol)
+        self._questions = NeighbourQuestions()
+        self._plane = PlaneClient(settings.paths.gre, self._plane_restarted)
+        self._sent: dict[tuple[str, Address], int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def open(self) -> None:
+        """Take up what the last dmvpnd left, and begin. Raises Fault if a device is missing."""
+        doors = Doors(self.settings, self.authority, self.ike, self._neighbours, self._routes)
+        for cloud in self.settings.clouds:
+            restored = memory.recall(self.settings.paths.state, cloud.name)
+            self.clouds[cloud.name] = Cloud(cloud, doors, restored)
+        self._sweep()
+        self._route_events(self.routewatch.start())
+        self._loop.add_reader(self.routewatch.fileno(), self._routes_changed)
+        self._loop.add_reader(self._questions.fileno(), self._asked)
+        for one in self.clouds.values():
+            one.open()
+
+    async def run(self) -> None:
+        """Serve until cancelled, then leave forwarding as it is."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.ike.run())
+                if self._uses_userspace():
+                    group.create_task(self._plane.watch())
+                    group.create_task(self._poll_plane())
+                group.create_task(self._remember_often())
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        self._remember()
+        for cloud in self.clouds.values():
+            cloud.close()
+        self._loop.remove_reader(self.routewatch.fileno())
+        self._loop.remove_reader(self._questions.fileno())
+        for door in (self.routewatch, self._questions, self._neighbours, self._routes):
+            door.close()
+
+    # ------------------------------------------------------------ security
+
+    async def _security_up(self, up: Up, claims: Claims) -> None:
+        """The data plane learns what the peer may send before the engine sends anything to it."""
+        self.authority.learn(up.nbma, claims)
+        for cloud in self.clouds.values():
+            if cloud.concerns(up.nbma):
+                with contextlib.suppress(Fault):  # an absent plane is told everything when it connects
+                    await self._permit(cloud, up.nbma)
+        for cloud in self.clouds.values():
+            if cloud.concerns(up.nbma):
+                cloud.security_up(up.nbma, up.remote)
+
+    def _security_down(self, down: Down) -> None:
+        for cloud in self.clouds.values():
+            if cloud.concerns(down.nbma):
+                cloud.security_down(down.nbma, down.why)
+                self._spawn(self._revoke(cloud, down.nbma))
+        self.authority.forget(down.nbma)
+
+    async def _permit(self, cloud: Cloud, nbma: Address) -> None:
+        if cloud.settings.plane != "userspace":
+            return
+        await self._plane.allow(cloud.settings.device, nbma, self.authority.inner_sources(nbma))
+        await self._plane.flood(cloud.settings.device, self.authority.peers_in(cloud.settings.overlay))
+
+    async def _revoke(self, cloud: Cloud, nbma: Address) -> None:
+        if cloud.settings.plane != "userspace" or self.authority.claims(nbma) is not None:
+            return
+        with contextlib.suppress(Fault):
+            await self._plane.forget(cloud.settings.device, nbma)
+
+    def _uses_userspace(self) -> bool:
+        return any(cloud.plane == "userspace" for cloud in self.settings.clouds)
+
+    def _plane_restarted(self) -> None:
+        self._spawn(self._permit_all())
+
+    async def _permit_all(self) -> None:
+        """A new dmvpn-gre, or a new dmvpnd: what the peers may send is told anew."""
+        for cloud in self.clouds.values():
+            for nbma in self.authority.peers_in(cloud.settings.overlay):
+                with contextlib.suppress(Fault):  # gone again: its successor will be told
+                    await self._permit(cloud, nbma)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def remote_of(self, nbma: Address) -> Remote | None:
+        standing = self.ike.standing(nbma)
+        return standing.remote if standing else None
+
+    # ------------------------------------------------------------ kernel
+
+    def _asked(self) -> None:
+        for question in self._questions.read():
+            for cloud in self.clouds.values():
+                if cloud.settings.device == question.device:
+                    cloud.neighbour_missing(question.protocol)
+
+    def _routes_changed(self) -> None:
+        self._route_events(self.routewatch.read())
+
+    def _route_events(self, events: tuple[RouteEvent, ...]) -> None:
+        for event in events:
+            match event:
+                case BestRoute():
+                    for cloud in self.clouds.values():
+                        cloud.feed(route_input(event.row, cloud.settings.device))
+                case NoRoute():
+                    for cloud in self.clouds.values():
+                        cloud.feed(RouteGone(event.prefix))
+                case LinkChanged() | LinkGone():
+                    pass
+
+    def _sweep(self) -> None:
+        """Shortcuts and neighbour entries of a former life that no engine remembers would never expire: take them away."""
+        kept_routes = set()
+        for cloud in self.clouds.values():
+            kept_routes |= cloud.remembered_prefixes()
+            for row in self._neighbours.ours(cloud.settings.device):
+                if row.protocol not in cloud.remembered_neighbours():
+                    self._neighbours.unbind(cloud.settings.device, row.protocol)
+        for route in self._routes.ours():
+            if route.prefix not in kept_routes:
+                self._routes.remove(route.prefix)
+
+    # ------------------------------------------------------------ now and then
+
+    async def _poll_plane(self) -> None:
+        while True:
+            await self.look_at_plane()
+            await asyncio.sleep(PLANE_POLL_S)
+
+    async def look_at_plane(self) -> None:
+        """Read the data plane's counters, and tell the engines which peers had traffic since the last look."""
+        try:
+            state = await self._plane.state()
+        except Fault as fault:
+            self.plane_view = PlaneView(None, str(fault))
+            return
+        self.plane_view = PlaneView(state, "")
+        for cloud in self.clouds.values():
+            tunnel = state.tunnels.get(cloud.settings.device)
+            for nbma, counters in tunnel.peers.items() if tunnel else ():
+                key = (cloud.settings.name, nbma)
+                if counters.tx_data_packets != self._sent.get(key, 0):
+                    self._sent[key] = counters.tx_data_packets
+                    cloud.feed(Used(nbma))
+
+    async def _remember_often(self) -> None:
+        while True:
+            await asyncio.sleep(REMEMBER_S)
+            self._remember()
+
+    def _remember(self) -> None:
+        now = self._loop.time()
+        for name, cloud in self.clouds.items():
+            try:
+                memory.remember(self.settings.paths.state, name, cloud.engine.snapshot(now))
+            except Fault as fault:
+                log.warning("cannot keep the state of %s: %s", name, fault)
+
+
+def route_input(row: RouteRow, overlay_device: str) -> RouteChanged:
+    """A kernel route as the engine sees it."""
+    if row.kind in UNREACHABLE:
+        egress = Egress.UNREACHABLE
+    elif row.kind is RouteKind.LOCAL:
+        egress = Egress.LOCAL
+    elif row.device == overlay_device:
+        egress = Egress.OVERLAY
+    else:
+        egress = Egress.ELSEWHERE
+    return RouteChanged(row.prefix, egress, row.gateway, row.device or "")

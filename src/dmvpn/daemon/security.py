@@ -1,0 +1,290 @@
+"""Which SAs should be, decided without touching charon: what stands and what is wanted in, orders out.
+
+Rules, each learnt by running it:
+- Both ends of a wanted pair initiate from the NAT-T port at every candidate; what answers first wins, the rest is ended.
+- Two SAs of one pair: the one that the higher transport address started is ended; both ends agree without talking.
+- An IKE SA whose child was refused stays up empty: it is ended, or the next attempt finds it "existing".
+- A dead path is cured by terminate and initiate, never by rekeying (charon keeps the dead address).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from dmvpn.linux.vici_client import IkeSa
+
+Address = IPv4Address | IPv6Address
+
+STANDING = frozenset({"INSTALLED", "REKEYING", "REKEYED", "UPDATING"})
+ALIVE = frozenset({"ESTABLISHED", "REKEYING"})
+RETRY_FIRST_S = 3.0
+RETRY_LAST_S = 30.0
+CHILDLESS_S = 5.0  # an IKE SA may be this long without a child while it is being made
+SETTLE_S = 2.0  # how long two SAs of a pair may stand, so that both ends have seen both
+CANDIDATE_LIMIT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Where IKE is tried: an address or DNS name, and a UDP port."""
+
+    host: str
+    port: int
+
+
+# ---------------------------------------------------------------- orders to charon
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Load a connection of this name to this peer, and initiate its child."""
+
+    connection: str
+    nbma: Address
+    remote: Remote
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Unload a connection: what it was for is over."""
+
+    connection: str
+
+
+@dataclass(frozen=True, slots=True)
+class Terminate:
+    unique_id: str
+    why: str
+
+
+Order = Connect | Disconnect | Terminate
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    nbma: Address
+    remote_id: str
+    remote: Remote
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    nbma: Address
+    why: str
+
+
+@dataclass(slots=True)
+class _Wanted:
+    remotes: tuple[Remote, ...]
+    tries: int = 0
+    next_try: float = 0.0
+    since: float = 0.0
+    connections: set[str] = field(default_factory=set)
+
+
+class Security:
+    """The pairs this router is one end of. `now` is seconds on one clock throughout."""
+
+    def __init__(self, own: Address) -> None:
+        self._own = own
+        self._wanted: dict[Address, _Wanted] = {}
+        self._standing: dict[Address, Up] = {}
+        self._doubled_since: dict[Address, float] = {}
+        self._restarting: set[Address] = set()
+        self._last_sas: tuple[IkeSa, ...] = ()
+        self._dying: set[str] = set()  # unique ids that charon was told to end: they count no more
+
+    # ------------------------------------------------------------ what is wanted
+
+    def want(self, nbma: Address, remotes: Iterable[Remote], now: float) -> None:
+        """A pair is wanted at these candidates; known ones stay, and new ones are tried at once."""
+        fresh = tuple(dict.fromkeys(remotes))[:CANDIDATE_LIMIT]
+        wanted = self._wanted.get(nbma)
+        if wanted is None:
+            self._wanted[nbma] = _Wanted(fresh, next_try=now, since=now)
+        elif fresh and fresh != wanted.remotes:
+            wanted.remotes, wanted.tries, wanted.next_try = fresh, 0, now
+
+    def release(self, nbma: Address) -> list[Order]:
+        """Nothing needs the pair any more."""
+        wanted = self._wanted.pop(nbma, None)
+        orders = self._end_all(nbma, "released")
+        if wanted is not None:
+            orders += [Disconnect(name) for name in sorted(wanted.connections)]
+        return orders
+
+    def restart(self, nbma: Address, now: float) -> list[Order]:
+        """The cure for a dead path: end every SA of the pair, and initiate at once if it is ours to start."""
+        wanted = self._wanted.get(nbma)
+        if wanted is not None:
+            wanted.tries, wanted.next_try = 0, now
+        self._restarting.add(nbma)
+        return self._end_all(nbma, "path dead")
+
+    def _end_all(self, nbma: Address, why: str) -> list[Order]:
+        orders: list[Order] = [Terminate(sa.unique_id, why) for sa in self._last_sas if nbma in standing_peers(sa)]
+        self._dying |= {order.unique_id for order in orders if isinstance(order, Terminate)}
+        return orders
+
+    def wanted_since(self, nbma: Address) -> float | None:
+        wanted = self._wanted.get(nbma)
+        return wanted.since if wanted else None
+
+    def tried(self, nbma: Address) -> tuple[int, tuple[Remote, ...]]:
+        """How often IKE was tried with the peer since it was wanted, and where."""
+        wanted = self._wanted.get(nbma)
+        return (wanted.tries, wanted.remotes) if wanted else (0, ())
+
+    def standing(self, nbma: Address) -> Up | None:
+        return self._standing.get(nbma)
+
+    # ------------------------------------------------------------ what is
+
+    def lost_charon(self) -> list[Down]:
+        """charon is gone: so are all its SAs and connections."""
+        downs = [Down(nbma, "charon stopped") for nbma in self._standing]
+        self._standing.clear()
+        self._doubled_since.clear()
+        self._last_sas = ()
+        self._dying.clear()
+        for wanted in self._wanted.values():
+            wanted.connections.clear()
+            wanted.tries, wanted.next_try = 0, 0.0
+        return downs
+
+    def observe(self, sas: Iterable[IkeSa], now: float) -> tuple[list[Up], list[Down], list[Order]]:
+        """Compare what charon has with what was known. Restarted pairs are reported down even if they are up again."""
+        everything = tuple(sas)
+        self._dying &= {sa.unique_id for sa in everything}
+        self._last_sas = tuple(sa for sa in everything if sa.unique_id not in self._dying)
+        by_peer: dict[Address, list[IkeSa]] = {}
+        for sa in self._last_sas:
+            for nbma in standing_peers(sa):
+                by_peer.setdefault(nbma, []).append(sa)
+        downs = self._downs(by_peer)
+        ups = self._ups(by_peer)
+        orders = self._duplicates(by_peer, now)
+        orders += self._childless()
+        orders += self._settled(by_peer)
+        return ups, downs, orders
+
+    def due(self, now: float) -> list[Order]:
+        """What to initiate now: wanted, not standing, and its back-off over."""
+        orders: list[Order] = []
+        for nbma, wanted in self._wanted.items():
+            if nbma in self._standing or now < wanted.next_try or not wanted.remotes:
+                continue
+            wanted.tries += 1
+            wanted.next_try = now + min(RETRY_FIRST_S * 2 ** (wanted.tries - 1), RETRY_LAST_S)
+            for index, remote in enumerate(wanted.remotes):
+                name = connection_name(nbma, index)
+                wanted.connections.add(name)
+                orders.append(Connect(name, nbma, remote))
+        return orders
+
+    def next_due(self) -> float | None:
+        times = [
+            wanted.next_try
+            for nbma, wanted in self._wanted.items()
+            if nbma not in self._standing and wanted.remotes
+        ]
+        return min(times, default=None)
+
+    def _downs(self, by_peer: dict[Address, list[IkeSa]]) -> list[Down]:
+        downs = [Down(nbma, "no SA stands") for nbma in self._standing if nbma not in by_peer]
+        for nbma in self._restarting & set(self._standing):
+            # The SA that was ended must be seen to go, even if its successor is there already.
+            if nbma in by_peer:
+                downs.append(Down(nbma, "restarted"))
+        for down in downs:
+            del self._standing[down.nbma]
+        self._restarting.clear()
+        return downs
+
+    def _ups(self, by_peer: dict[Address, list[IkeSa]]) -> list[Up]:
+        ups = []
+        for nbma, sas in by_peer.items():
+            newest = min(sas, key=lambda sa: sa.established_s)
+            up = Up(nbma, newest.remote_id, Remote(newest.remote_host, newest.remote_port))
+            if self._standing.get(nbma) != up:
+                self._standing[nbma] = up
+                ups.append(up)
+            wanted = self._wanted.get(nbma)
+            if wanted is not None:
+                wanted.tries = 0
+        return ups
+
+    def _duplicates(self, by_peer: dict[Address, list[IkeSa]], now: float) -> list[Order]:
+        orders: list[Order] = []
+        for nbma in list(self._doubled_since):
+            if len(by_peer.get(nbma, ())) < 2:
+                del self._doubled_since[nbma]
+        for nbma, sas in by_peer.items():
+            if len(sas) < 2:
+                continue
+            since = self._doubled_since.setdefault(nbma, now)
+            if now - since < SETTLE_S:
+                continue
+            surplus = self._surplus(nbma, sas)
+            self._dying |= {sa.unique_id for sa in surplus}
+            orders += [Terminate(sa.unique_id, "duplicate") for sa in surplus]
+        return orders
+
+    def _surplus(self, nbma: Address, sas: list[IkeSa]) -> list[IkeSa]:
+        higher = [sa for sa in sas if sa.initiator == (int(self._own) > int(nbma))]
+        if len(higher) < len(sas) and higher:
+            return higher
+        newest = min(sas, key=lambda sa: sa.established_s)
+        return [sa for sa in sas if sa is not newest]
+
+    def _childless(self) -> list[Order]:
+        return [
+            Terminate(sa.unique_id, "its child was refused")
+            for sa in self._last_sas
+            if sa.state in ALIVE and not sa.children and sa.established_s > CHILDLESS_S
+        ]
+
+    def _settled(self, by_peer: dict[Address, list[IkeSa]]) -> list[Order]:
+        """Attempts at other candidates are over once one of them stands."""
+        orders: list[Order] = []
+        for sa in self._last_sas:
+            if sa.state in ALIVE or not sa.name.startswith("p-"):
+                continue
+            if any(sa.name.startswith(connection_stem(nbma)) for nbma in by_peer):
+                orders.append(Terminate(sa.unique_id, "another candidate answered"))
+        return orders
+
+    def next_settle(self) -> float | None:
+        """When `observe` should look again because two SAs of one pair stand."""
+        return min((since + SETTLE_S for since in self._doubled_since.values()), default=None)
+
+
+def standing_peers(sa: IkeSa) -> set[Address]:
+    """NBMA addresses that this IKE SA's children carry GRE to."""
+    if sa.state not in ALIVE:
+        return set()
+    peers = set()
+    for child in sa.children:
+        if child.state in STANDING:
+            for selector in child.remote_ts:
+                peers |= _host(selector)
+    return peers
+
+
+def _host(selector: str) -> set[Address]:
+    """The address of a host selector such as 100.64.0.12/32[gre]; nothing for a wider one."""
+    network, _, _ = selector.partition("[")
+    address, _, length = network.partition("/")
+    try:
+        host = ip_address(address)
+    except ValueError:
+        return set()
+    return {host} if length in ("", str(host.max_prefixlen)) else set()
+
+
+def connection_stem(nbma: Address) -> str:
+    return f"p-{str(nbma).replace('.', '-').replace(':', '-')}-c"
+
+
+def connection_name(nbma: Address, index: int) -> str:
+    return f"{connection_stem(nbma)}{index}"

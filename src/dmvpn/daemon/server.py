@@ -1,0 +1,125 @@
+"""Answers questions on Unix and TCP sockets: one JSON object a line, bounded in size, time and number of clients."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from dmvpn.daemon.control import QUESTION_LIMIT_OCTETS
+from dmvpn.errors import Fault
+
+CLIENT_LIMIT = 64
+IDLE_S = 30.0
+READING_GROUP = "dmvpn"
+
+Handler = Callable[[dict[str, Any]], Awaitable[Any]]
+
+
+class Server:
+    """Serves one handler on any number of sockets."""
+
+    def __init__(self) -> None:
+        self._servers: list[asyncio.Server] = []
+        self._clients = 0
+
+    async def open_unix(self, path: Path, handler: Handler, *, mode: int) -> None:
+        """Listen at `path`; whoever may open the file may ask. A socket file left by a dead daemon is replaced."""
+        path.unlink(missing_ok=True)
+        # bind() creates the file with the umask: closed to others from its first moment, opened to the group after.
+        before = os.umask(0o177)
+        try:
+            server = await asyncio.start_unix_server(self._session(handler), path=str(path))
+        finally:
+            os.umask(before)
+        if mode != 0o600:
+            # No such group: root alone reads.
+            with contextlib.suppress(LookupError):
+                shutil.chown(path, group=READING_GROUP)
+            path.chmod(mode)
+        self._servers.append(server)
+
+    async def open_tcp(self, address: str, port: int, handler: Handler) -> None:
+        """Listen on one address of the overlay. Raises Fault if it cannot be had."""
+        try:
+            server = await asyncio.start_server(self._session(handler), host=address, port=port, reuse_address=True)
+        except OSError as error:
+            raise Fault(f"{address} port {port}", f"cannot answer other routers there: {error.strerror}") from error
+        self._servers.append(server)
+
+    async def close(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    def _session(self, handler: Handler) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if self._clients >= CLIENT_LIMIT:
+                writer.close()
+                return
+            self._clients += 1
+            try:
+                await _answer_all(reader, writer, handler)
+            except (ConnectionError, TimeoutError):
+                pass
+            finally:
+                self._clients -= 1
+                writer.close()
+
+        return serve
+
+
+async def _answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler) -> None:
+    while True:
+        try:
+            line = await asyncio.wait_for(reader.readline(), IDLE_S)
+        except ValueError:  # longer than the reader's limit
+            return
+        if not line or len(line) > QUESTION_LIMIT_OCTETS:
+            return
+        reply = await _reply(line, handler)
+        writer.write(json.dumps(reply).encode() + b"\n")
+        await asyncio.wait_for(writer.drain(), IDLE_S)
+
+
+async def _reply(line: bytes, handler: Handler) -> dict[str, Any]:
+    try:
+        question = json.loads(line)
+        if not isinstance(question, dict) or not isinstance(question.get("ask"), str):
+            raise Fault("question", "not a JSON object with an `ask`")
+        return {"ok": True, "answer": await handler(question)}
+    except json.JSONDecodeError as error:
+        return _refused(Fault("question", f"not JSON: {error.msg}"))
+    except Fault as fault:
+        return _refused(fault)
+
+
+def _refused(fault: Fault) -> dict[str, Any]:
+    return {"ok": False, "error": {"where": fault.where, "what": fault.what, "fix": fault.fix}}
+
+
+async def ask_tcp(address: str, port: int, question: dict[str, Any], *, timeout_s: float) -> Any:
+    """One question to another router's dmvpnd, through the overlay. Raises Fault if there is no answer in time."""
+    where = f"router at {address}"
+    try:
+        async with asyncio.timeout(timeout_s):
+            reader, writer = await asyncio.open_connection(address, port, limit=1 << 20)
+            try:
+                writer.write(json.dumps(question).encode() + b"\n")
+                line = await reader.readline()
+            finally:
+                writer.close()
+    except TimeoutError as error:
+        raise Fault(where, f"no answer within {timeout_s:g} s") from error
+    except (OSError, ValueError) as error:
+        raise Fault(where, f"cannot be asked: {error}") from error
+    try:
+        reply = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise Fault(where, "answered with something that is not JSON") from error
+    if not isinstance(reply, dict) or reply.get("ok") is not True:
+        raise Fault(where, "refused to answer")
+    return reply["answer"]

@@ -1,0 +1,204 @@
+"""What dmvpnd is told: the rendered daemon.json. The daemon never sees the network file."""
+
+import json
+from dataclasses import dataclass
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
+from pathlib import Path
+from typing import Any
+
+from dmvpn.errors import WrongInput
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+Interface = IPv4Interface | IPv6Interface
+
+FORMAT = 1
+SIZE_LIMIT_OCTETS = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class HubSettings:
+    router: str
+    ours: bool
+    overlay: tuple[Address, ...]
+    nbma: Address
+    endpoints: tuple[str, ...]  # addresses or DNS names, as charon takes them
+    asn: int
+
+
+@dataclass(frozen=True, slots=True)
+class NhrpSettings:
+    holding_time_s: int
+    registration_s: int
+    authentication: bytes | None
+    phase: int
+    redirect: bool
+    shortcut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CloudSettings:
+    name: str
+    device: str
+    role: str
+    plane: str
+    gre_key: int | None
+    mtu_octets: int
+    overlay: tuple[Network, ...]
+    addresses: tuple[Address, ...]
+    uplinks: tuple[str, ...]
+    nflog_group: int
+    hubs: tuple[HubSettings, ...]
+    nhrp: NhrpSettings
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkSettings:
+    name: str
+    device: str
+    addresses: tuple[Interface, ...]
+    public: Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class LanSettings:
+    name: str
+    prefix: Network
+    address: Interface
+
+
+@dataclass(frozen=True, slots=True)
+class IkeSettings:
+    ike_proposal: str
+    esp_proposal: str
+    rekey_s: int
+    port: int
+    nat_port: int
+    dpd_delay_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    vici: Path
+    swanctl_conf: Path
+    swanctl_dir: Path
+    pki: Path
+    gre: Path
+    control: Path
+    reading: Path
+    state: Path
+    frr_run: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    network: str
+    router: str
+    identity: str
+    transport: Address
+    transport_range: Network
+    prefixes: tuple[Network, ...]
+    serves: tuple[Network, ...]
+    ike: IkeSettings
+    shortcut_table: int
+    ike_table: int
+    route_protocol: int
+    paths: Paths
+    uplinks: tuple[UplinkSettings, ...]
+    lans: tuple[LanSettings, ...]
+    clouds: tuple[CloudSettings, ...]
+
+
+def load(path: Path) -> Settings:
+    """Read daemon.json. Raises WrongInput if it is not of this format: it is ours, so `dmvpn apply` writes it anew."""
+    try:
+        octets = path.read_bytes()
+        if len(octets) > SIZE_LIMIT_OCTETS:
+            raise WrongInput(str(path), f"{len(octets)} octets, more than {SIZE_LIMIT_OCTETS}")
+        return parse(json.loads(octets))
+    except OSError as error:
+        raise WrongInput(str(path), error.strerror or str(error), "run `dmvpn apply`") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise WrongInput(str(path), f"not a daemon.json of format {FORMAT} ({error!r})", "run `dmvpn apply`") from error
+
+
+def parse(data: dict[str, Any]) -> Settings:
+    """Settings from decoded JSON; raises KeyError, TypeError or ValueError on a wrong shape."""
+    if data["version"] != FORMAT:
+        raise ValueError(f"version {data['version']}")
+    registry = data["registry"]
+    return Settings(
+        network=data["network"],
+        router=data["router"],
+        identity=data["identity"],
+        transport=ip_address(data["transport"]),
+        transport_range=ip_network(data["transport_range"]),
+        prefixes=_networks(data["prefixes"]),
+        serves=_networks(data["serves"]),
+        ike=IkeSettings(**{name: data["ike"][name] for name in IkeSettings.__dataclass_fields__}),
+        shortcut_table=int(registry["shortcut_table"]),
+        ike_table=int(registry.get("ike_table", 220)),
+        route_protocol=int(registry["route_protocol"]),
+        paths=Paths(**{name: Path(data["paths"][name]) for name in Paths.__dataclass_fields__}),
+        uplinks=tuple(_uplink(row) for row in data["uplinks"]),
+        lans=tuple(
+            LanSettings(row["name"], ip_network(row["prefix"]), ip_interface(row["address"])) for row in data["lans"]
+        ),
+        clouds=tuple(_cloud(row) for row in data["clouds"]),
+    )
+
+
+def _networks(rows: list[str]) -> tuple[Network, ...]:
+    return tuple(ip_network(row) for row in rows)
+
+
+def _uplink(row: dict[str, Any]) -> UplinkSettings:
+    public = ip_address(row["public"]) if row["public"] else None
+    return UplinkSettings(row["name"], row["device"], tuple(ip_interface(one) for one in row["addresses"]), public)
+
+
+def _cloud(row: dict[str, Any]) -> CloudSettings:
+    nhrp = row["nhrp"]
+    secret = nhrp["authentication"]
+    return CloudSettings(
+        name=row["name"],
+        device=row["device"],
+        role=row["role"],
+        plane=row["plane"],
+        gre_key=row["gre_key"],
+        mtu_octets=row["mtu_octets"],
+        overlay=_networks(row["overlay"]),
+        addresses=tuple(ip_address(one) for one in row["addresses"]),
+        uplinks=tuple(row["uplinks"]),
+        nflog_group=row["nflog_group"],
+        hubs=tuple(_hub(one) for one in row["hubs"]),
+        nhrp=NhrpSettings(
+            holding_time_s=nhrp["holding_time_s"],
+            registration_s=nhrp["registration_s"],
+            authentication=bytes.fromhex(secret) if secret is not None else None,
+            phase=nhrp["phase"],
+            redirect=nhrp["redirect"],
+            shortcut=nhrp["shortcut"],
+        ),
+    )
+
+
+def _hub(row: dict[str, Any]) -> HubSettings:
+    return HubSettings(
+        router=row["router"],
+        ours=row["ours"],
+        overlay=tuple(ip_address(one) for one in row["overlay"]),
+        nbma=ip_address(row["nbma"]),
+        endpoints=tuple(row["endpoints"]),
+        asn=row["asn"],
+    )

@@ -1,0 +1,167 @@
+"""What runs: status, peers, cache, ping with its path, explain. Facts come from dmvpnd; nothing here changes anything."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from dmvpn.daemon.control import NodeStatus, PathView, ask
+from dmvpn.errors import Fault, WrongInput
+from dmvpn.linux.echo import Echo, Pinger
+from dmvpn.linux.netlink import Requests
+from dmvpn.linux.route_lookup import lookup
+from dmvpn.network.plan import Plan
+from dmvpn.operations import reading
+from dmvpn.operations.here import Here
+
+Address = IPv4Address | IPv6Address
+
+STATUS = TypeAdapter(NodeStatus)
+PATH_VIEWS = TypeAdapter(tuple[PathView, ...])
+EXPLAIN_TIMEOUT_S = 15.0
+TTL_START = 64  # Linux; what answers with another start is counted from the next power of two
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A router or site by name, and the addresses that stand for it."""
+
+    name: str
+    router: str
+    overlay: Address  # where its dmvpnd answers
+    target: Address  # what is pinged: its address in its first network, else the overlay address
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """One answer, or its absence (`rtt_s` None), with the way there and the way back in an operator's words."""
+
+    sequence: int
+    rtt_s: float | None
+    way_out: str
+    way_back: str
+    ttl: int
+
+    @property
+    def direct(self) -> bool:
+        return self.rtt_s is not None and self.way_out == "direct" and self.way_back == "direct"
+
+    @property
+    def path(self) -> str:
+        if self.rtt_s is None:
+            return "no answer"
+        return self.way_out if self.way_out == self.way_back else f"out {self.way_out}, back {self.way_back}"
+
+
+def status(here: Here) -> NodeStatus:
+    return STATUS.validate_python(ask(Path(here.layout.reading_socket), {"ask": "status"}))
+
+
+def moments(here: Here) -> list[dict[str, Any]]:
+    """What the NHRP engines remember of the last minutes, oldest first."""
+    return list(ask(Path(here.layout.reading_socket), {"ask": "moments"}))
+
+
+def purge(here: Here, prefix: str | None) -> None:
+    ask(Path(here.layout.control_socket), {"ask": "purge", "prefix": prefix})
+
+
+def place(here: Here, name: str) -> Place:
+    """A router, site or internal address by the name in the file in force. Raises WrongInput for an unknown one."""
+    loaded = reading.read(here.network_file)
+    plans = reading.plans(loaded)
+    for router, plan in plans.items():
+        if name in (router, plan.site):
+            return _place(name, plan)
+    try:
+        address = ip_address(name)
+    except ValueError as error:
+        known = sorted({*plans, *(plan.site for plan in plans.values())})
+        raise WrongInput(name, "neither a router nor a site nor an address", f"known: {', '.join(known)}") from error
+    for plan in plans.values():
+        if any(address in prefix for prefix in plan.serves if prefix.version == address.version):
+            return Place(name, plan.router, plan.clouds[0].addresses[0], address)
+        if any(address in cloud.addresses for cloud in plan.clouds):
+            return Place(name, plan.router, address, address)
+    raise WrongInput(name, "no site of the network has this address")
+
+
+def _place(name: str, plan: Plan) -> Place:
+    overlay = plan.clouds[0].addresses[0]
+    return Place(name, plan.router, overlay, plan.lans[0].address.ip if plan.lans else overlay)
+
+
+def explain(here: Here, source: str, destination: str) -> tuple[PathView, ...]:
+    """What each router on the way from `source` to `destination` does with such packets, and the same on the way back."""
+    start, end = place(here, source), place(here, destination)
+    if start.router == end.router:
+        raise WrongInput(destination, f"is on the same router as {source}", "name two routers or sites")
+    question = {
+        "ask": "explain",
+        "from": str(start.overlay),
+        "to": str(end.overlay),
+        "source": str(start.target),
+        "destination": str(end.target),
+    }
+    answer = ask(Path(here.layout.reading_socket), question, timeout_s=EXPLAIN_TIMEOUT_S)
+    return PATH_VIEWS.validate_python(answer)
+
+
+def ping(here: Here, name: str, *, count: int, interval_s: float, timeout_s: float) -> Iterator[Pong]:
+    """Echo requests to a site's router; each answer with the way it went, as far as this end can know it.
+
+    The way out is the kernel's decision at the moment of sending; the way back is counted from the TTL.
+    """
+    target = place(here, name)
+    table = _shortcut_table(here)
+    pinger = Pinger(target.target)
+    requests = Requests()
+    try:
+        for sequence in range(1, count + 1):
+            way_out = _way_out(requests, target.target, table)
+            pinger.send(sequence)
+            yield _await(pinger, sequence, way_out, timeout_s=timeout_s, interval_s=interval_s)
+    finally:
+        pinger.close()
+        requests.close()
+
+
+def _await(pinger: Pinger, sequence: int, way_out: str, *, timeout_s: float, interval_s: float) -> Pong:
+    answer: Echo | None = None
+    for echo in pinger.answers(timeout_s):
+        if echo.sequence == sequence:
+            answer = echo
+            break
+    if answer is None:
+        return Pong(sequence, None, way_out, "", 0)
+    for _late in pinger.answers(max(0.0, interval_s - answer.rtt_s)):
+        pass
+    return Pong(sequence, answer.rtt_s, way_out, way_back(answer.ttl), answer.ttl)
+
+
+def way_back(ttl: int) -> str:
+    """A router that answers itself sends with 64: as many as are missing have forwarded the answer."""
+    hops = TTL_START - ttl
+    if hops <= 0:
+        return "direct"
+    return "via hub" if hops == 1 else f"via {hops} routers"
+
+
+def _way_out(requests: Requests, destination: Address, shortcut_table: int) -> str:
+    row = lookup(requests, destination)
+    if row is None:
+        return "no route"
+    if row.table == shortcut_table or row.gateway is None or row.gateway == destination:
+        return "direct"
+    return "via hub"
+
+
+def _shortcut_table(here: Here) -> int:
+    loaded = reading.read(here.network_file)
+    router = here.router()
+    if router is None:
+        raise Fault(str(here.router_file), "missing", "run `dmvpn apply` on this router")
+    return reading.plan_of(loaded, router).registry.shortcut_table

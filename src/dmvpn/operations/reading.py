@@ -1,0 +1,73 @@
+"""Reading a network file: check, schema, Plans."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dmvpn.errors import Finding, Problems, WrongInput
+from dmvpn.linux import files
+from dmvpn.network import compile, loading, schema
+from dmvpn.network.model import Network
+from dmvpn.network.plan import Plan
+
+FILE_LIMIT_OCTETS = 4 << 20
+SECRET_LIMIT_OCTETS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFile:
+    """A loaded file: its text as written, the model, what is worth a warning, and where its secrets' paths begin."""
+
+    name: str
+    directory: Path
+    text: str
+    network: Network
+    warnings: tuple[Finding, ...]
+
+
+def read(path: Path) -> NetworkFile:
+    """Load and check a network file. Raises Problems with everything that is wrong at once."""
+    text = files.read_text(path, limit_octets=FILE_LIMIT_OCTETS)
+    return from_text(text, str(path), path.parent)
+
+
+def from_text(text: str, name: str, directory: Path) -> NetworkFile:
+    findings = loading.check(text, name)
+    if any(not finding.warning for finding in findings):
+        raise Problems(findings)
+    return NetworkFile(name, directory, text, loading.load(text, name), tuple(findings))
+
+
+def check(path: Path) -> tuple[Finding, ...]:
+    """All findings of a file, warnings among them. Never raises for what is in the file."""
+    return tuple(loading.check(files.read_text(path, limit_octets=FILE_LIMIT_OCTETS), str(path)))
+
+
+def json_schema() -> dict[str, Any]:
+    return schema.json_schema()
+
+
+def plan_of(file: NetworkFile, router: str) -> Plan:
+    """The Plan of one router. Raises WrongInput if the file has no such router of ours."""
+    ours = compile.routers(file.network)
+    if router not in ours:
+        raise WrongInput(file.name, f"no router of ours is called {router}", f"it has {', '.join(ours) or 'none'}")
+    return compile.compile_plan(file.network, router, secrets=secrets(file, router))
+
+
+def plans(file: NetworkFile) -> dict[str, Plan]:
+    return {router: plan_of(file, router) for router in compile.routers(file.network)}
+
+
+def secrets(file: NetworkFile, router: str) -> dict[str, bytes]:
+    """The contents of the secret files that this router's Plan needs. Raises Fault if one is missing or open to others."""
+    found = {}
+    for name in compile.secret_files(file.network, router):
+        path = file.directory / name
+        files.check_private(path)
+        found[name] = files.read(path, limit_octets=SECRET_LIMIT_OCTETS).rstrip(b"\r\n")
+    return found
+
+
+def our_routers(file: NetworkFile) -> tuple[str, ...]:
+    return compile.routers(file.network)
