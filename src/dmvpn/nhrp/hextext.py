@@ -34,9 +34,11 @@ def octets_in(name: str, text: str) -> Iterator[bytes]:
     In a dump, lines that are no dump (tcpdump's headlines) separate packets as well. Raises WrongInput with line and
     column for what is not hex.
     """
+    lines = text.splitlines()
     block: _Block | None = None
-    dumps = False
-    for number, line in enumerate(text.splitlines(), 1):
+    # tcpdump's first headline comes before the first offset, so the whole text tells whether it is a dump.
+    dumps = any(found and not int(found["offset"], 16) for found in map(COLON_LINE.match, lines))
+    for number, line in enumerate(lines, 1):
         stripped = line.split("#", 1)[0].rstrip() if not dumps else line.rstrip()
         if not stripped.strip():
             yield from _finished(name, block)
