@@ -75,10 +75,13 @@ def test_the_upper_bits_of_a_link_type_are_not_part_of_it() -> None:
         pytest.param([(2, b"eth0"), (9, b"\x03"), (0, b"")], 1500, 1.5, id="behind other options"),
         pytest.param([(9, b"\x03\x03")], 1_500_000, 1.5, id="an option of another length is not that option"),
         pytest.param([(2, b"x" * 5), (14, 100)], 1_500_000, 101.5, id="seconds to add"),
+        pytest.param([(14, -2)], 1_500_000, None, id="before 1970"),
+        pytest.param([(9, b"\0")], 253402300800, None, id="behind the year 9999"),
+        pytest.param([(9, b"\0")], 253402300799, 253402300799.0, id="the last second of 9999"),
     ],
 )
 def test_a_pcapng_file_tells_its_time(
-    order: str, options: list[tuple[int, bytes | int]], ticks: int, time_s: float
+    order: str, options: list[tuple[int, bytes | int]], ticks: int, time_s: float | None
 ) -> None:
     told = b""
     for number, value in options:

@@ -34,6 +34,7 @@ ENHANCED_PACKET: Final = 6
 OPTION_RESOLUTION: Final = 9
 OPTION_OFFSET: Final = 14
 INTERFACES_LIMIT: Final = 1024
+YEAR_10000_S: Final = 253402300800
 
 
 def frames(name: str, octets: bytes) -> Iterator[Frame]:
@@ -180,7 +181,9 @@ def _enhanced(block: _Block, interfaces: list[_Interface], number: int) -> Frame
     _check_record(block.where, number, captured, len(block.body) - 20)
     interface = interfaces[at]
     time_s = interface.offset_s + (high << 32 | low) / interface.ticks
-    return Frame(number, time_s, block.body[20 : 20 + captured], interface.linktype)
+    # A damaged clock or option is no reason to lose the packet, but no calendar goes there.
+    told = time_s if 0 <= time_s < YEAR_10000_S else None
+    return Frame(number, told, block.body[20 : 20 + captured], interface.linktype)
 
 
 def _simple(block: _Block, interfaces: list[_Interface], number: int) -> Frame:
