@@ -1,0 +1,40 @@
+"""Plans of the examples, and trees on disk as apply stages them."""
+
+from functools import cache
+from pathlib import Path
+
+from dmvpn.network.compile import compile_plan, routers
+from dmvpn.network.loading import load
+from dmvpn.network.model import Network
+from dmvpn.network.plan import Plan
+from dmvpn.render.engines import render_all
+from dmvpn.render.result import Check
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@cache
+def _network(example: str) -> Network:
+    path = REPOSITORY / "examples" / f"{example}.yaml"
+    return load(path.read_text(), path.name)
+
+
+def example_routers(example: str) -> tuple[str, ...]:
+    return routers(_network(example))
+
+
+def example_plan(example: str, router: str) -> Plan:
+    return compile_plan(_network(example), router)
+
+
+def stage(plan: Plan, tree: Path) -> tuple[Check, ...]:
+    """Write what all engines render for `plan` below `tree`; their checks back."""
+    checks: list[Check] = []
+    for part in render_all(plan):
+        checks += part.checks
+        for file in part.files:
+            path = tree / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(file.text)
+            path.chmod(file.mode)
+    return tuple(checks)

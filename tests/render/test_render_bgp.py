@@ -1,0 +1,122 @@
+"""bgpd and zebra as rendered, a hub and a spoke on a wire: routes come, filters hold, a reload keeps the session."""
+
+import json
+from dataclasses import replace
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+import render_plans as plans
+from render_trees import stage
+from render_wires import Namespaces, run, wait_for
+
+from dmvpn.network.plan import Plan
+from dmvpn.render.engines import render_all
+from dmvpn.render.interfaces import LAST_METRIC
+
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("need_frr")]
+
+# What a spoke must not get through a hub, one by one.
+HOSTILE = {
+    "10.255.1.0/24": "the overlay",
+    "10.255.1.12/32": "another spoke's overlay address",
+    "100.64.0.0/16": "the transport range",
+    "100.64.0.12/32": "another spoke's transport address",
+    "10.1.0.0/24": "the hub's own LAN",
+    "10.1.0.128/25": "half of the hub's own LAN",
+    "10.0.0.0/8": "the hub's own summary",
+    "198.51.100.0/24": "somebody outside",
+    "0.0.0.0/0": "everything",
+}
+
+
+class Speaker:
+    """One router's zebra and bgpd in a namespace, on a device with the cloud's name."""
+
+    def __init__(self, namespaces: Namespaces, plan: Plan, directory: Path) -> None:
+        self.plan, self.netns = plan, namespaces.add(plan.router)
+        self.run_dir = directory / "run"
+        self.tree = directory / "tree"
+        self._namespaces, self._log = namespaces, directory / "log"
+        self.tree.mkdir(parents=True)
+        stage(plan, self.tree)
+
+    def start(self) -> None:
+        run("ip", "-n", self.netns, "link", "set", "acme-blue", "up")
+        for prefix in self.plan.prefixes:
+            dead_end = ("unreachable", str(prefix), "metric", str(LAST_METRIC), "proto", "79")
+            run("ip", "-n", self.netns, "route", "add", *dead_end)
+        for name in ("frr-run", "zebra", "bgpd"):
+            argv = self.argv(name)
+            if name == "frr-run":
+                run(*argv)
+                continue
+            self._namespaces.start(self.netns, *argv, log=self._log)
+            wait_for(lambda name=name: (self.run_dir / f"{name}.vty").exists(), f"{name} serves")  # type: ignore[misc]
+
+    def argv(self, unit: str, verb: str = "argv") -> tuple[str, ...]:
+        units = {found.name: found for part in render_all(self.plan) for found in part.units}
+        argv: tuple[str, ...] = getattr(units[f"dmvpn-acme-{unit}"], verb)
+        here = {"/run/dmvpn/acme/frr": str(self.run_dir), "/etc/dmvpn/acme/current": str(self.tree)}
+        for there, path in here.items():
+            argv = tuple(argument.replace(there, path) for argument in argv)
+        return argv
+
+    def kernel_routes(self) -> set[str]:
+        return {
+            route["dst"] for route in json.loads(run("ip", "-n", self.netns, "-j", "route", "show", "proto", "bgp"))
+        }
+
+    def show(self, command: str) -> dict[str, Any]:
+        shown = json.loads(run("vtysh", "--vty_socket", str(self.run_dir), "-c", f"show {command} json"))
+        assert isinstance(shown, dict)
+        return shown
+
+
+@pytest.fixture
+def pair(namespaces: Namespaces, tmp_path: Path) -> tuple[Speaker, Speaker]:
+    for directory in (tmp_path, *tmp_path.parents):
+        if directory.stat().st_mode & 0o005 != 0o005 and directory.is_relative_to("/tmp"):
+            directory.chmod(0o755)  # pytest's are 0700, and bgpd reads as user frr
+    hub = Speaker(namespaces, plans.hub(), tmp_path / "hub")
+    spoke = Speaker(namespaces, plans.spoke(), tmp_path / "spoke")
+    run("ip", "link", "add", "acme-blue", "netns", hub.netns, "type", "veth", "peer", "acme-blue", "netns", spoke.netns)
+    run("ip", "-n", hub.netns, "addr", "add", "10.255.1.1/24", "dev", "acme-blue")
+    run("ip", "-n", spoke.netns, "addr", "add", "10.255.1.11/32", "dev", "acme-blue")
+    hub.start()
+    run("ip", "-n", spoke.netns, "link", "set", "acme-blue", "up")
+    run("ip", "-n", spoke.netns, "route", "add", "10.255.1.1/32", "dev", "acme-blue", "scope", "link")
+    spoke.start()
+    wait_for(lambda: hub.kernel_routes() == {"10.1.11.0/24"}, "the hub has the spoke's LAN")
+    wait_for(lambda: spoke.kernel_routes() == {"10.0.0.0/8"}, "the spoke has the network's prefixes")
+    return hub, spoke
+
+
+def test_a_reload_brings_new_routes_and_keeps_the_session(pair: tuple[Speaker, Speaker]) -> None:
+    hub, spoke = pair
+    bgp = spoke.plan.clouds[0].bgp
+    assert bgp is not None
+    more = replace(bgp, announce=(*bgp.announce, ip_network("10.1.99.0/24")))
+    stage(replace(spoke.plan, clouds=(replace(spoke.plan.clouds[0], bgp=more),)), spoke.tree)
+    run("ip", "netns", "exec", spoke.netns, *spoke.argv("bgpd", "reload"))
+    wait_for(lambda: hub.kernel_routes() == {"10.1.11.0/24", "10.1.99.0/24"}, "the hub has the new LAN too")
+    assert spoke.show("bgp neighbors")["10.255.1.1"]["connectionsEstablished"] == 1
+
+
+def test_a_hub_takes_nothing_that_a_spoke_may_not_announce(pair: tuple[Speaker, Speaker]) -> None:
+    hub, spoke = pair
+    commands = ["conf t", "no ip prefix-list blue-to-hubs", "ip prefix-list blue-to-hubs permit 0.0.0.0/0 le 32"]
+    commands += ["router bgp 65011", "address-family ipv4 unicast", *(f"network {prefix}" for prefix in HOSTILE)]
+    # The last one is permitted: when it is there, the others have been looked at.
+    commands += ["network 10.77.0.0/16"]
+    run("vtysh", "--vty_socket", str(spoke.run_dir), *(word for command in commands for word in ("-c", command)))
+    wait_for(lambda: "10.77.0.0/16" in hub.kernel_routes(), "the hub has the permitted prefix")
+    wait_for(lambda: _sent(spoke) == len(HOSTILE) + 2, "the spoke announced them all")
+    assert hub.kernel_routes() == {"10.1.11.0/24", "10.77.0.0/16"}
+
+
+def _sent(spoke: Speaker) -> int:
+    sent = spoke.show("bgp ipv4 unicast neighbors 10.255.1.1 advertised-routes")["totalPrefixCounter"]
+    assert isinstance(sent, int)
+    return sent
