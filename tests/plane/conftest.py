@@ -3,13 +3,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from gre_routers import Router, join
 
-from tests.plane.network import Router, join
+Pair = tuple[Router, Router]
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[Router, Router]]:
-    """Two routers that know, allow and reach each other; their loops are not started yet."""
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    """Two routers that know and reach each other; their loops are not started yet."""
     if os.geteuid() != 0 or not Path("/dev/net/tun").exists():
         pytest.skip("needs root and /dev/net/tun")
     routers: list[Router] = []
@@ -26,3 +27,14 @@ def pair(tmp_path: Path) -> Iterator[tuple[Router, Router]]:
     finally:
         for router in routers:
             router.close()
+
+
+@pytest.fixture
+def running(pair: Pair) -> Pair:
+    """The same with their loops running, and each allowed the other's tunnel address."""
+    for router in pair:
+        router.start()
+    left, right = pair
+    left.allow(right)
+    right.allow(left)
+    return pair

@@ -121,15 +121,19 @@ def _tunnel_state(tunnel: Tunnel, now: float) -> Tree:
 
 
 def _peer_state(peer: Peer, now: float) -> Tree:
+    data, nhrp = peer.data, peer.nhrp
     return {
-        "tx_packets": peer.tx_packets,
-        "tx_octets": peer.tx_octets,
-        "rx_packets": peer.rx_packets,
-        "rx_octets": peer.rx_octets,
-        "tx_age_s": _age_s(peer.tx_at, now),
-        "rx_age_s": _age_s(peer.rx_at, now),
+        "tx_packets": data.tx_packets + nhrp.tx_packets,
+        "tx_octets": data.tx_octets + nhrp.tx_octets,
+        "rx_packets": data.rx_packets + nhrp.rx_packets,
+        "rx_octets": data.rx_octets + nhrp.rx_octets,
+        "tx_data_packets": data.tx_packets,
+        "rx_data_packets": data.rx_packets,
+        "tx_age_s": _age_s(data.tx_at, nhrp.tx_at, now),
+        "rx_age_s": _age_s(data.rx_at, nhrp.rx_at, now),
     }
 
 
-def _age_s(at: float | None, now: float) -> float | None:
-    return None if at is None else math.floor((now - at) * 1000) / 1000
+def _age_s(data_at: float | None, nhrp_at: float | None, now: float) -> float | None:
+    times = [at for at in (data_at, nhrp_at) if at is not None]
+    return math.floor((now - max(times)) * 1000) / 1000 if times else None

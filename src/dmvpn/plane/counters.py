@@ -35,8 +35,8 @@ class Drop(StrEnum):
     DEVICE = "device"  # the TAP is down or gone
 
 
-class Peer:
-    """One NBMA address seen through one tunnel. Octets are those of the inner packets; times are monotonic seconds."""
+class Carried:
+    """What went both ways. Octets are those of the inner packets; times are monotonic seconds, None for never."""
 
     __slots__ = ("rx_at", "rx_octets", "rx_packets", "tx_at", "tx_octets", "tx_packets")
 
@@ -47,6 +47,16 @@ class Peer:
         self.rx_packets = 0
         self.rx_octets = 0
         self.rx_at: float | None = None
+
+
+class Peer:
+    """One NBMA address seen through one tunnel: NHRP apart, because a probe is not a use of the path."""
+
+    __slots__ = ("data", "nhrp")
+
+    def __init__(self) -> None:
+        self.data = Carried()
+        self.nhrp = Carried()
 
 
 class Counters:

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Final
 
 from dmvpn.linux.mmsg import SLOT_OCTETS, ReceiveBatch
-from dmvpn.plane.counters import Drop, Peer
+from dmvpn.plane.counters import Carried, Drop
 from dmvpn.plane.headers import (
     ETHERNET_OCTETS,
     IPV4,
@@ -31,10 +31,10 @@ class _Path:
 
     __slots__ = (
         "before_length",
+        "carried",
         "ethernet",
         "least",
         "length_at",
-        "peer",
         "source",
         "sources",
         "start",
@@ -42,9 +42,9 @@ class _Path:
         "version",
     )
 
-    def __init__(self, found: Arrival, tunnel: Tunnel, peer: Peer) -> None:
+    def __init__(self, found: Arrival, tunnel: Tunnel, carried: Carried) -> None:
         self.tunnel = tunnel
-        self.peer = peer
+        self.carried = carried
         self.ethernet = ethernet_header(tunnel, found)
         self.start = found.inner - ETHERNET_OCTETS
         ipv4 = found.protocol == IPV4
@@ -94,10 +94,10 @@ class Inbound:
             start = path.start
             slot[start : start + 14] = path.ethernet
             if path.tunnel.write_frame(slot[start:octets]):
-                peer = path.peer
-                peer.rx_packets += 1
-                peer.rx_octets += octets - start - 14
-                peer.rx_at = now
+                carried = path.carried
+                carried.rx_packets += 1
+                carried.rx_octets += octets - start - 14
+                carried.rx_at = now
 
     def _examine(self, slot: memoryview, octets: int, now: float) -> None:
         """The whole check, one question after the other; what passes is remembered."""
@@ -117,15 +117,15 @@ class Inbound:
         if isinstance(source, Drop):
             tunnel.drop(source)
             return
-        peer = tunnel.peer(found.sender)
+        carried = tunnel.carried(found.sender, found.protocol)
         if source:
-            self._remember(datagram, found, source, tunnel, peer)
+            self._remember(datagram, found, source, tunnel, carried)
         start = found.inner - ETHERNET_OCTETS
         datagram[start : found.inner] = ethernet_header(tunnel, found)
         if tunnel.write_frame(datagram[start:]):
-            peer.rx_packets += 1
-            peer.rx_octets += octets - found.inner
-            peer.rx_at = now
+            carried.rx_packets += 1
+            carried.rx_octets += octets - found.inner
+            carried.rx_at = now
 
     @staticmethod
     def _permitted_source(tunnel: Tunnel, found: Arrival, datagram: memoryview) -> bytes | Drop:
@@ -144,7 +144,7 @@ class Inbound:
             return Drop.CONGESTION
         return source
 
-    def _remember(self, datagram: memoryview, found: Arrival, source: bytes, tunnel: Tunnel, peer: Peer) -> None:
+    def _remember(self, datagram: memoryview, found: Arrival, source: bytes, tunnel: Tunnel, carried: Carried) -> None:
         """Keep what was passed, for headers of the two plain forms only."""
         if datagram[0] != 0x45 or bytes(datagram[20:22]) not in (b"\x20\0", b"\0\0"):
             return
@@ -153,7 +153,7 @@ class Inbound:
         seen = bytes(datagram[12 : found.inner])
         path = self._paths.get(seen)
         if path is None:
-            path = self._paths[seen] = _Path(found, tunnel, peer)
+            path = self._paths[seen] = _Path(found, tunnel, carried)
         if len(path.sources) >= _SOURCES_LIMIT:
             path.sources.clear()
         path.sources.add(source)

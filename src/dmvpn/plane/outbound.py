@@ -7,7 +7,7 @@ import errno
 from typing import Final
 
 from dmvpn.linux.mmsg import SLOT_OCTETS, SendBatch, address_word
-from dmvpn.plane.counters import Drop, Peer
+from dmvpn.plane.counters import Carried, Drop
 from dmvpn.plane.headers import (
     CARRIED,
     ETHERNET_OCTETS,
@@ -45,14 +45,14 @@ _REASONS: Final = {
 class _Hop:
     """What an Ethernet header leads to. `word` is the NBMA address for the batch; `tos` None means inherit."""
 
-    __slots__ = ("header", "ipv4", "peer", "tos", "word")
+    __slots__ = ("carried", "header", "ipv4", "tos", "word")
 
-    def __init__(self, nbma: bytes, header: bytes, protocol: int, tos: int | None, peer: Peer) -> None:
+    def __init__(self, nbma: bytes, header: bytes, protocol: int, tos: int | None, carried: Carried) -> None:
         self.word = address_word(nbma)
         self.header = header
         self.ipv4 = protocol == IPV4
         self.tos = tos
-        self.peer = peer
+        self.carried = carried
 
 
 class Outbound:
@@ -93,10 +93,10 @@ class Outbound:
             if tos is None:
                 tos = slot[15] if hop.ipv4 else (slot[14] & 0x0F) << 4 | slot[15] >> 4
             toses[index] = tos
-            peer = hop.peer
-            peer.tx_packets += 1
-            peer.tx_octets += octets - 14
-            peer.tx_at = now
+            carried = hop.carried
+            carried.tx_packets += 1
+            carried.tx_octets += octets - 14
+            carried.tx_at = now
             queued.append(hop)
             index += 1
         self._send()
@@ -128,7 +128,7 @@ class Outbound:
         tos = self.tunnel.settings.tos
         if tos is None and protocol == NHRP:
             tos = _NHRP_TOS
-        return _Hop(nbma, self._headers[protocol], protocol, tos, self.tunnel.peer(nbma))
+        return _Hop(nbma, self._headers[protocol], protocol, tos, self.tunnel.carried(nbma, protocol))
 
     def _replicate(self, frame: bytes, protocol: int, now: float) -> None:
         if not self.tunnel.flood:
@@ -147,9 +147,9 @@ class Outbound:
         self._batch.lengths[index] = len(frame) - self._start
         tos = hop.tos
         self._batch.tos[index] = inherited_tos(protocol, slot[ETHERNET_OCTETS:]) if tos is None else tos
-        hop.peer.tx_packets += 1
-        hop.peer.tx_octets += len(frame) - ETHERNET_OCTETS
-        hop.peer.tx_at = now
+        hop.carried.tx_packets += 1
+        hop.carried.tx_octets += len(frame) - ETHERNET_OCTETS
+        hop.carried.tx_at = now
         self._queued.append(hop)
 
     def _send(self) -> None:
@@ -174,8 +174,8 @@ class Outbound:
 
     def _refused(self, first: int, end: int, reason: Drop) -> None:
         for index in range(first, end):
-            peer = self._queued[index].peer
-            peer.tx_packets -= 1
-            peer.tx_octets -= self._batch.lengths[index] - (ETHERNET_OCTETS - self._start)
+            carried = self._queued[index].carried
+            carried.tx_packets -= 1
+            carried.tx_octets -= self._batch.lengths[index] - (ETHERNET_OCTETS - self._start)
         if end > first:
             self.tunnel.drop(reason, end - first)

@@ -6,7 +6,8 @@ from ipaddress import IPv4Address
 
 from dmvpn.errors import Fault
 from dmvpn.linux import tap
-from dmvpn.plane.counters import Counters, Drop, Peer
+from dmvpn.plane.counters import Carried, Counters, Drop
+from dmvpn.plane.headers import NHRP
 from dmvpn.plane.permits import Permits, Prefix
 from dmvpn.plane.settings import TunnelSettings
 
@@ -38,11 +39,12 @@ class Tunnel:
         self.flood = tuple(dict.fromkeys(nbma.packed for nbma in nbmas))
         self._changed()
 
-    def peer(self, nbma: bytes) -> Peer:
-        """The counters of this NBMA address. Making room for a new one may drop another that is remembered."""
+    def carried(self, nbma: bytes, protocol: int) -> Carried:
+        """Counters of this NBMA address and kind of packet. Room for a new one may cost another that is remembered."""
         if self.counters.is_full() and nbma not in self.counters.peers:
             self._changed()
-        return self.counters.peer(nbma)
+        peer = self.counters.peer(nbma)
+        return peer.nhrp if protocol == NHRP else peer.data
 
     def drop(self, reason: Drop, packets: int = 1) -> None:
         self.counters.drops[reason] += packets

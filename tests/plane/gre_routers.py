@@ -1,4 +1,4 @@
-"""Routers for these tests: namespaces joined by a veth pair whose ends are called ipsec0, as charon's device would be."""
+"""Routers for these tests: namespaces joined by a veth pair whose ends are called ipsec0, as charon's is."""
 
 import json
 import os
@@ -7,9 +7,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
+
+from dmvpn.linux import namespaces
 
 DEVICE = "acme-blue"
 KEY = 1
@@ -123,6 +126,31 @@ class Router:
         state = self.state()
         return {**state["drops"], **state["tunnels"][DEVICE]["drops"]}
 
+    def packet_socket(self, protocol: int, device: str) -> socket.socket:
+        """A packet(7) socket in the namespace: frames of one EtherType on one device, without Ethernet header."""
+        with self._inside():
+            opened = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(protocol))
+            opened.bind((device, protocol))
+        opened.settimeout(5)
+        return opened
+
+    def raw_socket(self) -> socket.socket:
+        """A raw(7) socket for GRE, headers and all, of somebody who holds the SA and misuses it."""
+        with self._inside():
+            opened = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"ipsec0")
+        return opened
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            namespaces.join(Path("/run/netns") / self.namespace)
+            yield
+        finally:
+            namespaces.join(Path(f"/proc/self/fd/{home}"))
+            os.close(home)
+
     def pings(self, address: str, *options: str) -> bool:
         command = ("ping", "-n", "-c", "1", "-W", "1", *options, address)
         return " 0% packet loss" in self.run(*command, check=False)
@@ -135,10 +163,7 @@ class Router:
 
 def join(left: Router, right: Router) -> None:
     """The wire between two routers: it stands for charon's tunnel."""
-    subprocess.run(
-        ("ip", "link", "add", "ipsec0", "netns", left.namespace, "type", "veth")
-        + ("peer", "name", "ipsec0", "netns", right.namespace),
-        check=True,
-    )
+    wire = f"ip link add ipsec0 netns {left.namespace} type veth peer name ipsec0 netns {right.namespace}"
+    subprocess.run(wire.split(), check=True)
     left.security_up()
     right.security_up()
