@@ -41,15 +41,23 @@ def check(text: str, name: str, secrets: Mapping[str, bytes] = NO_SECRETS) -> li
 def _examined(text: str, name: str, secrets: Mapping[str, bytes]) -> tuple[Network | None, list[Finding]]:
     source = read(text, name)
     network, refusals, repaired = _modelled(source.values)
-    located = [(source.finding(problem), problem) for problem in source.problems]
-    located += [(_located(source, refusal), refusal.problem) for refusal in refusals]
+    found = [source.finding(_second_tunnel(problem)) for problem in source.problems]
+    found += [_located(source, refusal) for refusal in refusals]
     doubtful = [repair.key[:-1] for repair in repaired if repair.rename is None and repair.value is None]
     if network is not None:
         for problem in checks.problems(network, secrets):
             if not any(_touches(problem.key, key) for key in doubtful):
-                located.append((source.finding(problem), problem))
-    findings = sorted({finding: None for finding, _ in located}, key=_order)
+                found.append(source.finding(problem))
+    findings = sorted(dict.fromkeys(found), key=_order)
     return (None if refusals or source.problems else network), findings
+
+
+def _second_tunnel(problem: Problem) -> Problem:
+    """A cloud's name twice among a router's tunnels is an operator who wants two tunnels there."""
+    if problem.key[-3:-2] != ("tunnels",):
+        return problem
+    what = f"the router has two tunnels in cloud {problem.key[-2]}"
+    return Problem(problem.key, what, "make a second cloud: two clouds are two independent DMVPNs")
 
 
 def _modelled(values: object) -> tuple[Network | None, list[Worded], list[Repair]]:

@@ -19,6 +19,7 @@ from dmvpn.network.values import (
     Count,
     Domain,
     GreKey,
+    HoldingTime,
     Host,
     Interfaces,
     Name,
@@ -77,7 +78,7 @@ class CryptoProfile(Section):
 class CloudNhrp(Section):
     """NHRP in one cloud."""
 
-    holding_time: WholeSeconds = 600
+    holding_time: HoldingTime = 600
     """How long others may remember a binding; a spoke registers three times in it."""
     secret: Secret | None = None
     """Cisco's clear-text authentication, at most 8 octets; only for foreign routers that ask for it."""

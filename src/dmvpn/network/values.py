@@ -265,6 +265,7 @@ Hosts = Annotated[tuple[Host, ...], OneOrMany(), Field(max_length=64)]
 
 Seconds = Annotated[float, Quantity("a time", _TIME, 0, 86400 * 366, whole=False, example="25ms")]
 WholeSeconds = Annotated[int, Quantity("a time in whole seconds", _TIME, 1, 86400 * 366, whole=True, example="10m")]
+HoldingTime = Annotated[int, Quantity("an NHRP holding time", _TIME, 15, 65535, whole=True, example="600")]
 BitsPerSecond = Annotated[int, Quantity("a rate in bits per second", _RATE, 1000, 1e12, whole=True, example="100M")]
 Fraction = Annotated[float, Quantity("a share", (("%", 0.01), ("", 1.0)), 0, 1, whole=False, example="0.1%")]
 Octets = Annotated[int, Quantity("an MTU in octets", _NONE, 576, 65535, whole=True, example="1500")]

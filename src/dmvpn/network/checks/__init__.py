@@ -1,11 +1,28 @@
-"""What a network must be beyond its types. Each check yields the problems it finds; the order is the file's."""
+"""What a network must be beyond its types. A check yields every problem it finds, and passes over those of others."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from dmvpn.errors import Problem
+from dmvpn.network.checks import addresses, clouds, lab, links, references, routing, security, services, sites
 from dmvpn.network.model import Network
+
+Check = Callable[[Network], Iterator[Problem]]
+
+CHECKS: tuple[Check, ...] = (
+    *references.CHECKS,
+    *addresses.CHECKS,
+    *sites.CHECKS,
+    *links.CHECKS,
+    *clouds.CHECKS,
+    *routing.CHECKS,
+    *security.CHECKS,
+    *services.CHECKS,
+    *lab.CHECKS,
+)
 
 
 def problems(network: Network, secrets: Mapping[str, bytes]) -> Iterator[Problem]:
-    """Every problem of every check."""
-    yield from ()
+    """Every problem of every check; the caller puts them in the file's order."""
+    for check in CHECKS:
+        yield from check(network)
+    yield from security.secret_lengths(network, secrets)

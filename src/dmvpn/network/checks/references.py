@@ -1,0 +1,131 @@
+"""Names that must name something."""
+
+from collections.abc import Iterable, Iterator
+
+from dmvpn.errors import Problem
+from dmvpn.network.model import Network
+from dmvpn.network.places import places
+from dmvpn.network.services_model import Services
+from dmvpn.network.source import Key
+from dmvpn.network.values import Section
+from dmvpn.network.wording import listed, nearest
+
+
+def unknown(key: Key, kind: str, word: str, known: Iterable[str]) -> Problem:
+    """The problem of a name that names nothing, with the nearest one that would."""
+    names = tuple(known)
+    near = nearest(word, names)
+    fix = f"did you mean {near}?" if near else f"there is {listed(names)}" if names else f"add the {kind} first"
+    return Problem(key, f"there is no {kind} {word}", fix)
+
+
+def clouds_of_tunnels(network: Network) -> Iterator[Problem]:
+    for place in places(network):
+        for cloud in place.router.tunnels:
+            if cloud not in network.clouds:
+                yield unknown((*place.key, "tunnels", cloud), "cloud", cloud, network.clouds)
+
+
+def uplinks_of_tunnels(network: Network) -> Iterator[Problem]:
+    for place in places(network):
+        for cloud, tunnel in place.router.tunnels.items():
+            key = (*place.key, "tunnels", cloud, "over")
+            for index, uplink in enumerate(tunnel.over):
+                if uplink not in place.router.uplinks:
+                    yield unknown((*key, index), f"uplink of {place.name}", uplink, place.router.uplinks)
+                elif uplink in tunnel.over[:index]:
+                    yield Problem(
+                        (*key, index), f"uplink {uplink} is here twice", "name each uplink once, the best first"
+                    )
+
+
+def networks_of_addresses(network: Network) -> Iterator[Problem]:
+    for place in places(network):
+        for name in place.router.addresses:
+            if name not in place.site.networks:
+                key = (*place.key, "addresses", name)
+                yield unknown(key, f"network of {place.site_name}", name, place.site.networks)
+
+
+def crypto_profiles(network: Network) -> Iterator[Problem]:
+    for name, cloud in network.clouds.items():
+        if cloud.crypto is not None and cloud.crypto not in network.crypto:
+            yield unknown(("clouds", name, "crypto"), "crypto profile", cloud.crypto, network.crypto)
+
+
+def redistributed_clouds(network: Network) -> Iterator[Problem]:
+    for name, cloud in network.clouds.items():
+        for index, other in enumerate(cloud.redistribute):
+            if other not in network.clouds:
+                yield unknown(("clouds", name, "redistribute", index), "cloud", other, network.clouds)
+
+
+def road_warriors(network: Network) -> Iterator[Problem]:
+    if network.road_warriors is None:
+        return
+    known = {place.name: place for place in places(network)}
+    for index, router in enumerate(network.road_warriors.serve):
+        key = ("road-warriors", "serve", index)
+        if router not in known:
+            yield unknown(key, "router", router, known)
+        elif not known[router].ours:
+            what = f"{router} is a {known[router].router.platform} router, and only ours serve people on the road"
+            yield Problem(key, what, "name a debian or alpine router")
+
+
+def router_names(network: Network) -> Iterator[Problem]:
+    seen: dict[str, str] = {}
+    for place in places(network):
+        if place.name in seen:
+            what = f"a router of {seen[place.name]} is called {place.name} too"
+            yield Problem(place.key, what, "rename one: certificates carry the router's name")
+        seen.setdefault(place.name, place.site_name)
+
+
+def zones(network: Network) -> Iterator[Problem]:
+    """Zones are those of the networks and of the policy; what is not written is not judged."""
+    made = {net.zone for site in network.sites.values() for net in site.networks.values()} | {"_fw"}
+    made |= set(network.policy.zones) if network.policy is not None else set()
+    for key, section, field in _zone_lists(network):
+        if field in section.model_fields_set:
+            for index, zone in enumerate(getattr(section, field) or ()):
+                if zone not in made:
+                    yield unknown(
+                        (*key, type(section).model_fields[field].alias or field, index), "zone", zone, sorted(made)
+                    )
+
+
+def _zone_lists(network: Network) -> Iterator[tuple[Key, Section, str]]:
+    for site_name, site in network.sites.items():
+        yield from _of_services(("sites", site_name, "services"), site.services)
+    for place in places(network):
+        yield from _of_services((*place.key, "services"), place.router.services)
+    if network.road_warriors is not None:
+        yield ("road-warriors",), network.road_warriors, "zones"
+        for name, person in network.road_warriors.people.items():
+            yield ("road-warriors", "people", name), person, "zones"
+    if network.policy is not None:
+        policy = network.policy
+        for word, rules in (("rules", policy.rules), ("default", policy.default)):
+            for index, rule in enumerate(rules):
+                yield ("policy", word, index), rule, "in_"
+                yield ("policy", word, index), rule, "out"
+        yield ("policy",), policy, "clamp_mss"
+
+
+def _of_services(key: Key, services: Services) -> Iterator[tuple[Key, Section, str]]:
+    for word, service in (("dns", services.dns), ("ntp", services.ntp), ("ssh", services.ssh)):
+        if service is not None:
+            yield (*key, word), service, "zones"
+
+
+CHECKS = (
+    clouds_of_tunnels,
+    uplinks_of_tunnels,
+    networks_of_addresses,
+    crypto_profiles,
+    redistributed_clouds,
+    road_warriors,
+    router_names,
+    zones,
+)

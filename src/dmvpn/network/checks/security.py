@@ -1,0 +1,76 @@
+"""Proposals, secrets and claims."""
+
+from collections.abc import Iterator, Mapping
+
+from dmvpn.errors import Problem
+from dmvpn.network.clouds import NHRP_SECRET_OCTETS
+from dmvpn.network.model import ClaimsFrom, Network
+from dmvpn.network.mtu import CIPHERS, INTEGRITY_OCTETS, cipher_of, is_aead
+from dmvpn.network.places import members, places
+from dmvpn.network.wording import nearest
+
+
+def esp_proposals(network: Network) -> Iterator[Problem]:
+    """The MTU depends on the cipher, so every cipher must be a known one."""
+    for name, profile in network.crypto.items():
+        key = ("crypto", name, "esp")
+        word = profile.esp.split("-")[0]
+        if word not in CIPHERS:
+            near = nearest(word, tuple(CIPHERS))
+            fix = f"did you mean {near}?" if near else "write aes256gcm16, aes128gcm16 or chacha20poly1305"
+            yield Problem(key, f"{word} is not an ESP cipher we know", fix)
+            continue
+        try:
+            cipher_of(profile.esp)
+        except KeyError:
+            what = f"{profile.esp} does not protect integrity"
+            words = ", ".join(INTEGRITY_OCTETS)
+            yield Problem(key, what, f"use an AEAD cipher such as aes256gcm16, or add one of {words}")
+
+
+def ours_use_aead(network: Network) -> Iterator[Problem]:
+    for name, cloud in network.clouds.items():
+        profile = network.crypto.get(cloud.crypto or "")
+        if profile is None or profile.esp.split("-")[0] not in CIPHERS or is_aead(profile.esp):
+            continue
+        if any(member.place.ours for member in members(network, name)):
+            what = f"cloud {name} uses {profile.esp}, which is no AEAD cipher"
+            yield Problem(("clouds", name, "crypto"), what, "use aes256gcm16 unless a peer cannot", warning=True)
+
+
+def one_profile_a_router(network: Network) -> Iterator[Problem]:
+    """One SA between two of our routers carries all clouds they share."""
+    for place in places(network):
+        clouds = [name for name in place.router.tunnels if name in network.clouds]
+        for name in clouds[1:] if place.ours else ():
+            first, other = network.clouds[clouds[0]].crypto, network.clouds[name].crypto
+            if first != other:
+                what = f"{place.name} is in {clouds[0]} and {name}, which have different crypto"
+                fix = f"write the same profile: one SA carries both, and it is {first or 'the built-in one'}"
+                yield Problem(("clouds", name, "crypto"), what, fix)
+
+
+def claims(network: Network) -> Iterator[Problem]:
+    for place in places(network):
+        from_file = place.router.claims.from_ is ClaimsFrom.FILE
+        if not place.ours and not from_file:
+            what = f"the certificate of a {place.router.platform} router cannot carry claims"
+            yield Problem((*place.key, "claims"), what, "write claims: {from: file}")
+        if place.ours and from_file:
+            yield Problem(
+                (*place.key, "claims", "from"), "our own routers prove claims by certificate", "remove the line"
+            )
+
+
+def secret_lengths(network: Network, secrets: Mapping[str, bytes]) -> Iterator[Problem]:
+    """Of the secrets that are known; Cisco takes eight octets and some peers cut longer ones silently."""
+    for name, cloud in network.clouds.items():
+        if cloud.nhrp.secret is None or cloud.nhrp.secret.file not in secrets:
+            continue
+        octets = len(secrets[cloud.nhrp.secret.file].rstrip(b"\r\n"))
+        if not 1 <= octets <= NHRP_SECRET_OCTETS:
+            key = ("clouds", name, "nhrp", "secret", "file")
+            yield Problem(key, f"the NHRP secret has {octets} octets", f"use 1 to {NHRP_SECRET_OCTETS}, as Cisco does")
+
+
+CHECKS = (esp_proposals, ours_use_aead, one_profile_a_router, claims)
