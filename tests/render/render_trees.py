@@ -3,7 +3,7 @@
 from functools import cache
 from pathlib import Path
 
-from dmvpn.network.compile import compile_plan, routers
+from dmvpn.network.compile import compile_plan, routers, secret_files
 from dmvpn.network.loading import load
 from dmvpn.network.model import Network
 from dmvpn.network.plan import Plan
@@ -24,7 +24,9 @@ def example_routers(example: str) -> tuple[str, ...]:
 
 
 def example_plan(example: str, router: str) -> Plan:
-    return compile_plan(_network(example), router)
+    network = _network(example)
+    secrets = {path: b"not-one" for path in secret_files(network, router)}
+    return compile_plan(network, router, secrets=secrets)
 
 
 def stage(plan: Plan, tree: Path) -> tuple[Check, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import render_plans as plans
-from render_trees import example_plan, stage
+from render_trees import example_plan, example_routers, stage
 
 from dmvpn.network.plan import Plan
 from dmvpn.render.result import Check
@@ -17,6 +17,7 @@ PLANS = [
     pytest.param(example_plan("demo", "hq1"), id="demo hub"),
     pytest.param(example_plan("demo", "par1"), id="demo spoke"),
     pytest.param(plans.dual_stack_hub(), id="dual-stack hub"),
+    *(pytest.param(example_plan("wiki", router), id=f"wiki {router}") for router in example_routers("wiki")),
 ]
 
 

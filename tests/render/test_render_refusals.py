@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 import pytest
 import render_plans as plans
+from render_trees import example_plan
 
 from dmvpn.errors import Fault
 from dmvpn.network.plan import Cloud, Plan, Plane, Protocol
@@ -62,6 +63,11 @@ def test_what_cannot_be_rendered_is_one_fault(plan: Plan, fault: str) -> None:
 def test_a_word_is_one_word(value: str) -> None:
     with pytest.raises(Fault, match="cannot stand in a configuration file"):
         word(value, "here")
+
+
+def test_the_example_with_a_kernel_plane_is_refused_by_name() -> None:
+    with pytest.raises(Fault, match=r"clouds\.\w+\.plane: kernel plane not available yet"):
+        engines.render_all(example_plan("figure2", "hq1"))
 
 
 def test_a_path_claimed_twice_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,10 +139,10 @@ def _prefix_lists(cloud: Cloud, bgp: Bgp) -> Iterator[str]:
                 longer = [f"permit {prefix} le {longest}" for prefix in accept]
                 refuse = [f"deny {prefix} le {longest}" for prefix in _of(version, bgp.refuse)]
                 # What the hub itself originates is nobody else's to announce, though longer prefixes are.
-                refuse += [f"deny {prefix}" for prefix in announce]
-                yield from _list(f"{kind} prefix-list {name}-from-spokes", [*refuse, *longer])
+                own = [f"deny {prefix}" for prefix in announce]
+                yield from _list(f"{kind} prefix-list {name}-from-spokes", [*refuse, *own, *longer])
                 yield from _list(f"{kind} prefix-list {name}-to-spokes", out)
-                yield from _list(f"{kind} prefix-list {name}-between-hubs", longer)
+                yield from _list(f"{kind} prefix-list {name}-between-hubs", [*own, *longer])
 
 
 def _list(head: str, entries: list[str]) -> Iterator[str]:
@@ -177,7 +177,7 @@ def _router(plan: Plan, speaking: list[tuple[Cloud, Bgp]]) -> Iterator[str]:
     for member, bgp in speaking:
         yield from _groups(member, bgp)
     for version in (4, 6):
-        yield from _family(version, speaking)
+        yield from _family(version, plan, speaking)
 
 
 def _groups(cloud: Cloud, bgp: Bgp) -> Iterator[str]:
@@ -201,8 +201,11 @@ def _groups(cloud: Cloud, bgp: Bgp) -> Iterator[str]:
         yield from (f" bgp listen range {overlay} peer-group {name}-spokes" for overlay in bgp.listen)
 
 
-def _family(version: int, speaking: list[tuple[Cloud, Bgp]]) -> Iterator[str]:
+def _family(version: int, plan: Plan, speaking: list[tuple[Cloud, Bgp]]) -> Iterator[str]:
     announced = dict.fromkeys(prefix for _, bgp in speaking for prefix in _of(version, bgp.announce))
+    if any(cloud.role is Role.HUB and bgp.neighbors for cloud, bgp in speaking):
+        # Spokes take the summary; the other hubs need to know behind which of us a site's network is.
+        announced |= dict.fromkeys(_of(version, plan.serves))
     body = [f"  network {prefix}" for prefix in announced]
     for cloud, bgp in speaking:
         body += _activated(version, cloud, bgp)
