@@ -1,0 +1,231 @@
+"""`python -m dmvpn.linux.netstate apply|remove FILE`: devices, addresses, routes, rules and sysctls of one network.
+
+What was put there is recorded, so that applying another file takes away what is gone from it, and nothing that somebody
+else put there is ever taken away. Applied twice it changes nothing. All is checked before the first change. Sysctls
+stay as set: somebody else may rely on them by then.
+"""
+
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from dmvpn.errors import Fault, WrongInput
+from dmvpn.linux import files
+from dmvpn.linux.netstate_file import NetState, Route, encode, load
+from dmvpn.linux.netstate_kernel import Kernel, LinkFacts, sysctl_faults, sysctl_path, sysctl_value
+
+
+def apply(path: Path) -> tuple[str, ...]:
+    """Make the kernel have what the file says. The warnings are for the log. Raises Fault; see check()."""
+    wanted = load(path)
+    with locked(wanted.state), Kernel() as kernel:
+        before = _recorded(wanted)
+        links = kernel.links()
+        addresses = kernel.addresses()
+        tables = {route.table for route in (*wanted.routes, *before.routes)}
+        routes = kernel.routes(tables)
+        rules = kernel.rules()
+        check(wanted, before, links, routes)
+        ours = replace(
+            wanted,
+            addresses=tuple(row for row in wanted.addresses if row in before.addresses or row not in addresses),
+            routes=tuple(row for row in wanted.routes if row in before.routes or row not in routes),
+            rules=tuple(row for row in wanted.rules if row in before.rules or row not in rules),
+            sysctls=(),
+        )
+        # Recorded before it is done: dying halfway must leave nothing that nobody owns.
+        files.write(wanted.state, encode(_union(before, ours)))
+        _take_away(kernel, _difference(before, wanted))
+        _devices(kernel, wanted, links)
+        links = kernel.links()
+        _addresses(kernel, wanted, links)
+        # Taking a device, an address or a route away may have taken others with it.
+        present = kernel.routes(tables)
+        for route in sorted(wanted.routes, key=_route_order):
+            if route not in present:
+                kernel.add_route(route, _index_of(links, route))
+        present_rules = kernel.rules()
+        for rule in wanted.rules:
+            if rule not in present_rules:
+                kernel.add_rule(rule)
+        warnings = _sysctls(wanted)
+        files.write(wanted.state, encode(ours))
+    return warnings
+
+
+def remove(path: Path) -> None:
+    """Take away what we recorded for the network of this file, and nothing else. Raises Fault."""
+    wanted = load(path)
+    with locked(wanted.state), Kernel() as kernel:
+        _take_away(kernel, _recorded(wanted))
+        files.remove(wanted.state)
+
+
+def check(wanted: NetState, before: NetState, links: dict[str, LinkFacts], routes: set[Route]) -> None:
+    """Refuse, before anything is touched, what cannot work or would take something from somebody else."""
+    made = {device.name for device in wanted.devices}
+    mine_before = {device.name for device in before.devices}
+    for device in wanted.devices:
+        link = links.get(device.name)
+        # A TAP with our own MAC is one of ours whose record was lost.
+        if link and device.name not in mine_before and not (link.kind == "tun" and link.mac == device.mac):
+            fix = "rename it, or choose another name for the network or cloud"
+            raise Fault(f"device {device.name}", "exists already and is not ours", fix)
+    if wanted.devices and not Path("/dev/net/tun").exists():
+        raise Fault("/dev/net/tun", "is missing", "load the module tun, or give the container /dev/net/tun")
+    named = [(row.device, f"address {row.address}") for row in wanted.addresses]
+    named += [(route.device, f"route {route.prefix}") for route in wanted.routes if route.device is not None]
+    for name, what in named:
+        if name not in links and name not in made:
+            raise Fault(f"device {name}", f"there is no such device for {what}", "see `ip link`")
+    others = {_slot(route): route for route in routes if route not in before.routes}
+    for route in wanted.routes:
+        other = others.get(_slot(route))
+        if other is not None and other != route and other.protocol != route.protocol:
+            what = f"somebody else (protocol {other.protocol}) has it already with metric {other.metric}"
+            raise Fault(f"route {route.prefix} table {route.table}", what, "remove it or change its metric")
+    for name, value in wanted.sysctls:
+        now = sysctl_value(name)
+        if now is not None and now != value and not os.access(sysctl_path(name), os.W_OK):
+            with sysctl_faults(name, value):
+                raise OSError(30, f"is {now}, and /proc/sys is read-only here")
+
+
+@contextmanager
+def locked(state: Path) -> Iterator[None]:
+    """One run at a time for the networks that keep their record in this directory."""
+    files.make_directory(state.parent)
+    directory = os.open(state.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
+
+
+def _recorded(wanted: NetState) -> NetState:
+    if not wanted.state.exists():
+        return NetState(wanted.network, wanted.state)
+    return load(wanted.state)
+
+
+def _union(one: NetState, other: NetState) -> NetState:
+    # A device whose settings changed is in both; the later one counts.
+    devices = {device.name: device for device in (*one.devices, *other.devices)}
+    return replace(
+        other,
+        devices=tuple(devices.values()),
+        addresses=tuple(dict.fromkeys((*one.addresses, *other.addresses))),
+        routes=tuple(dict.fromkeys((*one.routes, *other.routes))),
+        rules=tuple(dict.fromkeys((*one.rules, *other.rules))),
+    )
+
+
+def _difference(before: NetState, wanted: NetState) -> NetState:
+    kept = {device.name for device in wanted.devices}
+    return replace(
+        before,
+        devices=tuple(device for device in before.devices if device.name not in kept),
+        addresses=tuple(row for row in before.addresses if row not in wanted.addresses),
+        routes=tuple(row for row in before.routes if row not in wanted.routes),
+        rules=tuple(row for row in before.rules if row not in wanted.rules),
+    )
+
+
+def _take_away(kernel: Kernel, gone: NetState) -> None:
+    """In the reverse order of adding, and only what is still as we made it."""
+    rules = kernel.rules()
+    routes = kernel.routes({route.table for route in gone.routes})
+    links = kernel.links()
+    for rule in gone.rules:
+        if rule in rules:
+            kernel.remove_rule(rule)
+    for route in sorted(gone.routes, key=_route_order, reverse=True):
+        if route in routes:
+            kernel.remove_route(route, _index_of(links, route))
+    addresses = kernel.addresses()
+    for row in gone.addresses:
+        if row in addresses:
+            kernel.remove_address(row, links[row.device].index)
+    for device in gone.devices:
+        link = links.get(device.name)
+        if link is not None and link.kind == "tun":
+            kernel.delete_link(link)
+
+
+def _devices(kernel: Kernel, wanted: NetState, links: dict[str, LinkFacts]) -> None:
+    loopback = links.get("lo")
+    if loopback is not None and not loopback.up:
+        kernel.set_up(loopback)
+    for device in wanted.devices:
+        if device.name not in links:
+            kernel.create_tap(device)
+    links = kernel.links()
+    for device in wanted.devices:
+        kernel.shape(device, links[device.name])
+
+
+def _addresses(kernel: Kernel, wanted: NetState, links: dict[str, LinkFacts]) -> None:
+    present = kernel.addresses()
+    for row in wanted.addresses:
+        if row not in present:
+            kernel.add_address(row, links[row.device].index)
+    for name in {row.device for row in wanted.addresses}:
+        if not links[name].up:
+            kernel.set_up(links[name])
+
+
+def _sysctls(wanted: NetState) -> tuple[str, ...]:
+    """Written only when different. One of a device that we made may not be writable: that is a warning."""
+    warnings = []
+    for name, value in wanted.sysctls:
+        now = sysctl_value(name)
+        if now == value:
+            continue
+        try:
+            with sysctl_faults(name, value):
+                sysctl_path(name).write_text(value)
+        except Fault as fault:
+            warnings.append(str(fault))
+    return tuple(warnings)
+
+
+def _index_of(links: dict[str, LinkFacts], route: Route) -> int | None:
+    return links[route.device].index if route.device is not None and route.device in links else None
+
+
+def _slot(route: Route) -> tuple[object, ...]:
+    """Two routes of one slot exclude each other."""
+    return (route.prefix, route.table, route.metric)
+
+
+def _route_order(route: Route) -> int:
+    """What stops leaks first; then what is on link, so that gateways can be reached."""
+    if route.kind != "unicast":
+        return 0
+    return 1 if route.gateway is None else 2
+
+
+def main(arguments: tuple[str, ...]) -> int:
+    """The exit status: 0 done, 1 refused, 2 wrong input."""
+    try:
+        match arguments:
+            case ("apply", path):
+                for warning in apply(Path(path)):
+                    sys.stderr.write(f"netstate: warning: {warning}\n")
+            case ("remove", path):
+                remove(Path(path))
+            case _:
+                raise WrongInput("netstate", "what to do?", "apply FILE, or remove FILE")
+    except Fault as fault:
+        sys.stderr.write(f"netstate: {fault}\n")
+        return fault.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(tuple(sys.argv[1:])))

@@ -1,0 +1,315 @@
+"""network.json as typed data: what of the kernel's state is ours. Read from the rendered file and our own record."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dmvpn.errors import WrongInput
+
+Address = IPv4Address | IPv6Address
+Interface = IPv4Interface | IPv6Interface
+Network = IPv4Network | IPv6Network
+T = TypeVar("T")
+
+VERSION = 1
+SIZE_LIMIT_OCTETS = 8 << 20
+ROUTE_KINDS = ("unicast", "unreachable", "blackhole", "prohibit")
+SCOPES = ("universe", "link", "host")
+DEVICE_KINDS = ("tap",)  # "gre", the kernel plane's, comes here
+_DEVICE = re.compile(r"[A-Za-z0-9_.@:-]{1,15}")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_SYSCTL = re.compile(r"net\.[A-Za-z0-9_./@:-]{1,200}")
+_SYSCTL_VALUE = re.compile(r"[0-9A-Za-z_. \t-]{1,100}")
+_UNSIGNED_32 = (1 << 32) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that exists because of us. `neighbour_upcalls`: unknown next hops are asked of dmvpnd."""
+
+    name: str
+    kind: str
+    mac: str
+    mtu_octets: int
+    neighbour_upcalls: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAddress:
+    device: str
+    address: Interface
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`scope` is for IPv4 only. `metric` is as the kernel has it: 0 becomes 1024 for IPv6."""
+
+    prefix: Network
+    kind: str
+    device: str | None
+    gateway: Address | None
+    source: Address | None
+    scope: str
+    metric: int
+    table: int
+    protocol: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`priority`: look up `table`. `version` is 4 or 6."""
+
+    priority: int
+    table: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class NetState:
+    """The whole of one network on this machine. `state` is where what was applied is recorded."""
+
+    network: str
+    state: Path
+    devices: tuple[Device, ...] = ()
+    addresses: tuple[DeviceAddress, ...] = ()
+    routes: tuple[Route, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    sysctls: tuple[tuple[str, str], ...] = ()
+
+
+class _Row:
+    """One JSON object with the place it came from. Every key must have been asked for in the end."""
+
+    def __init__(self, file: str, place: str, value: object) -> None:
+        if not isinstance(value, dict):
+            raise WrongInput(file, f"{place}: must be an object")
+        self._file = file
+        self._place = place
+        self._left: dict[str, Any] = dict(value)
+
+    def fault(self, key: str, what: str) -> WrongInput:
+        return WrongInput(self._file, f"{self._place}.{key}: {what}" if self._place else f"{key}: {what}")
+
+    def take(self, key: str, kind: type[T]) -> T:
+        if key not in self._left:
+            raise self.fault(key, "is missing")
+        value = self._left.pop(key)
+        if type(value) is not kind:
+            raise self.fault(key, f"must be a {_KIND_WORDS[kind]}")
+        return value
+
+    def maybe(self, key: str, kind: type[T], otherwise: T) -> T:
+        return self.take(key, kind) if key in self._left else otherwise
+
+    def parse(self, key: str, parser: Callable[[str], T]) -> T:
+        text = self.take(key, str)
+        try:
+            return parser(text)
+        except ValueError as error:
+            raise self.fault(key, str(error)) from error
+
+    def maybe_parse(self, key: str, parser: Callable[[str], T]) -> T | None:
+        return self.parse(key, parser) if key in self._left else None
+
+    def number(self, key: str, lowest: int, highest: int, otherwise: int | None = None) -> int:
+        value = self.take(key, int) if otherwise is None else self.maybe(key, int, otherwise)
+        if not lowest <= value <= highest:
+            raise self.fault(key, f"{value} is not in {lowest}..{highest}")
+        return value
+
+    def rows(self, key: str) -> list["_Row"]:
+        found = self.maybe(key, list, [])
+        return [_Row(self._file, f"{key}[{at}]", value) for at, value in enumerate(found)]
+
+    def end(self) -> None:
+        for key in self._left:
+            raise self.fault(key, "is not known")
+
+
+_KIND_WORDS: Mapping[type, str] = {str: "string", int: "number", bool: "boolean", list: "list", dict: "object"}
+
+
+def load(path: Path) -> NetState:
+    """Read and check a file. Raises WrongInput with the place in it."""
+    try:
+        with path.open("rb") as file:
+            octets = file.read(SIZE_LIMIT_OCTETS + 1)
+    except OSError as error:
+        raise WrongInput(str(path), (error.strerror or str(error)).lower(), "run `dmvpn apply`") from error
+    if len(octets) > SIZE_LIMIT_OCTETS:
+        raise WrongInput(str(path), f"is longer than {SIZE_LIMIT_OCTETS} octets")
+    try:
+        document = json.loads(octets)
+    except (ValueError, RecursionError) as error:
+        raise WrongInput(str(path), f"is not JSON: {error}") from error
+    return decode(str(path), document)
+
+
+def decode(file: str, document: object) -> NetState:
+    """The document as typed data. Raises WrongInput; every value is checked before any is used."""
+    top = _Row(file, "", document)
+    if top.take("version", int) != VERSION:
+        raise top.fault("version", f"is not {VERSION}; another release wrote this file")
+    state = NetState(
+        network=top.take("network", str),
+        state=Path(top.parse("state", _absolute)),
+        devices=tuple(_device(row) for row in top.rows("devices")),
+        addresses=tuple(_address(row) for row in top.rows("addresses")),
+        routes=tuple(_route(row) for row in top.rows("routes")),
+        rules=tuple(_rule(row) for row in top.rows("rules")),
+        sysctls=_sysctls(top, file),
+    )
+    top.end()
+    return state
+
+
+def encode(state: NetState) -> str:
+    """The same as JSON, as decode() reads it."""
+    document = {
+        "version": VERSION,
+        "network": state.network,
+        "state": str(state.state),
+        "devices": [
+            {
+                "name": device.name,
+                "kind": device.kind,
+                "mac": device.mac,
+                "mtu": device.mtu_octets,
+                "neighbour_upcalls": device.neighbour_upcalls,
+            }
+            for device in state.devices
+        ],
+        "addresses": [{"device": row.device, "address": str(row.address)} for row in state.addresses],
+        "routes": [_route_object(route) for route in state.routes],
+        "rules": [{"priority": rule.priority, "table": rule.table, "family": rule.version} for rule in state.rules],
+        "sysctls": dict(state.sysctls),
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def _route_object(route: Route) -> dict[str, Any]:
+    found: dict[str, Any] = {"prefix": str(route.prefix), "kind": route.kind, "scope": route.scope}
+    for key, value in (("device", route.device), ("gateway", route.gateway), ("source", route.source)):
+        if value is not None:
+            found[key] = str(value)
+    return {**found, "metric": route.metric, "table": route.table, "protocol": route.protocol}
+
+
+def _device(row: _Row) -> Device:
+    device = Device(
+        name=row.parse("name", _device_name),
+        kind=row.parse("kind", _one_of(DEVICE_KINDS)),
+        mac=row.parse("mac", _mac),
+        mtu_octets=row.number("mtu", 68, 65535),
+        neighbour_upcalls=row.maybe("neighbour_upcalls", bool, False),  # noqa: FBT003 - the value of a missing key
+    )
+    row.end()
+    return device
+
+
+def _address(row: _Row) -> DeviceAddress:
+    address = DeviceAddress(row.parse("device", _device_name), row.parse("address", ip_interface))
+    row.end()
+    return address
+
+
+def _route(row: _Row) -> Route:
+    prefix = row.parse("prefix", ip_network)
+    kind = row.parse("kind", _one_of(ROUTE_KINDS))
+    device = row.maybe_parse("device", _device_name)
+    gateway = row.maybe_parse("gateway", ip_address)
+    source = row.maybe_parse("source", ip_address)
+    scope = row.maybe_parse("scope", _one_of(SCOPES))
+    metric = row.number("metric", 0, _UNSIGNED_32, 0)
+    if kind == "unicast" and device is None:
+        raise row.fault("device", "is missing")
+    if kind != "unicast" and (device or gateway or source):
+        raise row.fault("kind", f"a route of kind {kind} leads nowhere: no device, gateway or source")
+    for key, address in (("gateway", gateway), ("source", source)):
+        if address is not None and address.version != prefix.version:
+            raise row.fault(key, f"{address} is not of the family of {prefix}")
+    route = Route(
+        prefix=prefix,
+        kind=kind,
+        device=device,
+        gateway=gateway,
+        source=source,
+        scope=_scope(prefix, kind, gateway, scope),
+        metric=metric or (1024 if prefix.version == 6 else 0),
+        table=row.number("table", 1, _UNSIGNED_32, 254),
+        protocol=row.number("protocol", 1, 255),
+    )
+    row.end()
+    return route
+
+
+def _scope(prefix: Network, kind: str, gateway: Address | None, given: str | None) -> str:
+    """The scope that the kernel will show: IPv6 knows none."""
+    if prefix.version == 6:
+        return "universe"
+    return given or ("link" if kind == "unicast" and gateway is None else "universe")
+
+
+def _rule(row: _Row) -> Rule:
+    rule = Rule(row.number("priority", 1, 32765), row.number("table", 1, _UNSIGNED_32), row.number("family", 4, 6))
+    if rule.version == 5:
+        raise row.fault("family", "is not 4 or 6")
+    row.end()
+    return rule
+
+
+def _sysctls(top: _Row, file: str) -> tuple[tuple[str, str], ...]:
+    row = _Row(file, "sysctls", top.maybe("sysctls", dict, {}))
+    found = []
+    for name in list(row._left):
+        if not _SYSCTL.fullmatch(name) or ".." in name:
+            raise row.fault(name, "is not a name under net.")
+        found.append((name, row.parse(name, _sysctl_value)))
+    return tuple(found)
+
+
+def _sysctl_value(text: str) -> str:
+    return _matched(_SYSCTL_VALUE, text, "a sysctl's value")
+
+
+def _device_name(text: str) -> str:
+    return _matched(_DEVICE, text, "a device name of 1 to 15 octets")
+
+
+def _mac(text: str) -> str:
+    return _matched(_MAC, text.lower(), "a MAC address")
+
+
+def _matched(pattern: re.Pattern[str], text: str, what: str) -> str:
+    if not pattern.fullmatch(text):
+        raise ValueError(f"{text!r} is not {what}")
+    return text
+
+
+def _absolute(text: str) -> str:
+    if not text.startswith("/"):
+        raise ValueError(f"{text!r} is not an absolute path")
+    return text
+
+
+def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"{text!r} is not one of {', '.join(words)}")
+        return text
+
+    return parse
