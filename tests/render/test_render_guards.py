@@ -72,3 +72,30 @@ def test_a_reload_keeps_other_tables_and_its_own_rules(namespaces: Namespaces, t
     run("ip", "netns", "exec", router, "nft", "-f", str(tmp_path / "nftables.nft"))
     assert run("ip", "netns", "exec", router, "nft", "-s", "list", "table", "inet", "dmvpn_acme") == before
     assert "table inet somebody" in run("ip", "netns", "exec", router, "nft", "list", "tables")
+
+
+CALL = """
+import socket, sys
+call = socket.socket()
+call.setblocking(False)
+call.connect_ex((sys.argv[1], 80))
+"""
+
+
+def test_a_hub_reports_a_hairpin_once_and_clamps_its_segments(namespaces: Namespaces, tmp_path: Path) -> None:
+    hub, spoke = namespaces.add("hub"), namespaces.add("spoke")
+    run("ip", "link", "add", "acme-blue", "netns", hub, "type", "veth", "peer", "name", "acme-blue", "netns", spoke)
+    for name, address in ((hub, "10.255.1.1/24"), (spoke, "10.255.1.11/24")):
+        run("ip", "-n", name, "addr", "add", address, "dev", "acme-blue")
+        run("ip", "-n", name, "link", "set", "acme-blue", "up")
+    run("ip", "-n", spoke, "route", "add", "10.1.12.0/24", "via", "10.255.1.1")
+    run("ip", "-n", hub, "route", "add", "10.1.12.0/24", "via", "10.255.1.12")
+    run("ip", "-n", hub, "neigh", "add", "10.255.1.12", "lladdr", "02:00:64:40:00:0c", "dev", "acme-blue")
+    run("ip", "netns", "exec", hub, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+    stage(plans.hub(), tmp_path)
+    run("ip", "netns", "exec", hub, "nft", "-f", str(tmp_path / "nftables.nft"))
+    run("ip", "netns", "exec", spoke, sys.executable, "-c", CALL, "10.1.12.10")
+    wait_for(lambda: _counters(hub)["hairpin_blue"] > 0, "the hub saw it go back")
+    assert _counters(hub)["mss_blue"] == 1  # by the first of the two directions; the second found it small enough
+    pairs = run("ip", "netns", "exec", hub, "nft", "list", "set", "inet", "dmvpn_acme", "pairs_ip_blue")
+    assert "10.255.1.11 . 10.1.12.10" in pairs
