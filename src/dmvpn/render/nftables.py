@@ -1,4 +1,4 @@
-"""nftables: the guards that keep GRE inside ESP, the hairpin log, the MSS clamp. nft(8), libnftables-json not needed.
+"""nftables: the guards that keep GRE inside ESP, the hairpin log, the MSS clamp. nft(8).
 
 One table of our own, replaced in one transaction: there is no moment without the guards, and nobody else's rules are
 touched. Named counters are what `status` shows.
