@@ -27,13 +27,18 @@ class Tap:
     `frames` reads and writes like any unbuffered file; both give None where a blocking one would wait.
     """
 
-    def __init__(self, device: str, frames: io.FileIO, mac: bytes) -> None:
+    def __init__(self, device: str, frames: io.FileIO) -> None:
         self.device = device
         self.frames = frames
-        self.mac = mac
 
     def fileno(self) -> int:
         return self.frames.fileno()
+
+    def mac(self) -> bytes:
+        """The device's own MAC now. Raises OSError if it is gone."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as query:
+            answer = fcntl.ioctl(query, _SIOCGIFHWADDR, _IFREQ.pack(self.device.encode(), 0))
+        return answer[18:24]
 
     def close(self) -> None:
         """Let go of the device; being persistent it stays, without carrier until somebody attaches again."""
@@ -58,14 +63,13 @@ def attach(device: str) -> Tap:
         answer = fcntl.ioctl(descriptor, _TUNGETIFF, _IFREQ.pack(device.encode(), 0))
         if not _IFREQ.unpack(answer)[1] & _IFF_PERSIST:
             raise Fault(where, "is not persistent, so its addresses would go with this process", "run `dmvpn apply`")
-        mac = _hardware_address(device)
     except OSError as error:
         os.close(descriptor)
         raise Fault(where, *_refusal(error)) from error
     except Fault:
         os.close(descriptor)
         raise
-    return Tap(device, io.FileIO(descriptor, "r+b"), mac)
+    return Tap(device, io.FileIO(descriptor, "r+b"))
 
 
 def _refusal(error: OSError) -> tuple[str, str]:
@@ -78,9 +82,3 @@ def _refusal(error: OSError) -> tuple[str, str]:
             return "may not be attached to", "run as root, or with CAP_NET_ADMIN"
         case _:
             return error.strerror or str(error), ""
-
-
-def _hardware_address(device: str) -> bytes:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as query:
-        answer = fcntl.ioctl(query, _SIOCGIFHWADDR, _IFREQ.pack(device.encode(), 0))
-    return answer[18:24]

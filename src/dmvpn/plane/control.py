@@ -16,6 +16,7 @@ from dmvpn.plane.watch import Watch
 LINE_LIMIT: Final = 256 * 1024
 _CLIENTS_LIMIT: Final = 16
 _CHUNK: Final = 65536
+_PATH_LIMIT: Final = 107
 
 
 class ControlServer:
@@ -102,7 +103,12 @@ class _Client:
 
 def _listen(path: Path) -> socket.socket:
     where = f"control socket {path}"
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if len(os.fsencode(path)) > _PATH_LIMIT:
+        raise Fault(where, f"is too long for a socket, which takes {_PATH_LIMIT} octets", "choose a shorter name")
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Fault(f"directory {path.parent}", error.strerror or str(error)) from error
     if _somebody_answers(path):
         raise Fault(where, "another dmvpn-gre answers on it", "stop that one first")
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)

@@ -64,11 +64,15 @@ def ethernet_header(tunnel: Tunnel, found: Arrival) -> bytes:
 class Inbound:
     """All tunnels' way in. `drops` counts what could not be given to a tunnel."""
 
-    def __init__(self, tunnels: tuple[Tunnel, ...]) -> None:
-        self._tunnels = {tunnel.settings.key: tunnel for tunnel in tunnels}
+    def __init__(self) -> None:
+        self._tunnels: dict[int | None, Tunnel] = {}
         self._batch = ReceiveBatch()
         self._paths: dict[bytes, _Path] = {}
         self.drops: Counter[Drop] = Counter()
+
+    def serve(self, tunnels: tuple[Tunnel, ...]) -> None:
+        """Deliver to these; what has another key belongs to nobody."""
+        self._tunnels = {tunnel.settings.key: tunnel for tunnel in tunnels}
 
     def forget_paths(self) -> None:
         self._paths.clear()

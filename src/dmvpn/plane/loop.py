@@ -28,9 +28,11 @@ class Loop:
     def __init__(self, settings: Settings) -> None:
         self._watch = Watch()
         self._underlay = Underlay(settings.bind_device, settings.local)
+        self._outbound: tuple[Outbound, ...] = ()
+        self._inbound = Inbound()
         self._tunnels = tuple(Tunnel(one, tap.attach(one.device), self._forget) for one in settings.tunnels)
         self._outbound = tuple(Outbound(tunnel, self._underlay) for tunnel in self._tunnels)
-        self._inbound = Inbound(self._tunnels)
+        self._inbound.serve(self._tunnels)
         self._links = LinkWatch()
         self._stopping = False
         self._control = ControlServer(
@@ -91,6 +93,7 @@ class Loop:
             self._underlay.reopen()
             self._watch_underlay()
         for outbound in self._outbound:
+            outbound.tunnel.look()
             if outbound.tunnel.tap is None:
                 outbound.tunnel.attach_again()
                 self._watch_tap(outbound)

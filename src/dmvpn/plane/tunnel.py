@@ -20,12 +20,13 @@ class Tunnel:
     def __init__(self, settings: TunnelSettings, attached: tap.Tap, changed: Callable[[], None]) -> None:
         self.settings = settings
         self.tap: tap.Tap | None = attached
-        self.mac = attached.mac
+        self.mac = bytes(6)
         self.gone = False  # somebody removed the TAP under us; whoever watches it lets go of it
         self.permits = Permits()
         self.counters = Counters()
         self.flood: tuple[bytes, ...] = ()
         self._changed = changed
+        self.look()
 
     def allow(self, nbma: IPv4Address, prefixes: tuple[Prefix, ...]) -> None:
         self.permits.allow(nbma, prefixes)
@@ -54,15 +55,26 @@ class Tunnel:
             self.tap.close()
             self.tap = None
 
+    def look(self) -> None:
+        """Take note of the TAP's own MAC: whoever made the device may have set it after we attached."""
+        if self.tap is None:
+            return
+        try:
+            mac = self.tap.mac()
+        except OSError:  # it is going; reading it says so
+            return
+        if mac != self.mac:
+            self.mac = mac
+            self._changed()
+
     def attach_again(self) -> None:
         """Attach if the device is there now; else stay as it is."""
         try:
             self.tap = tap.attach(self.settings.device)
         except Fault:
             return
-        self.mac = self.tap.mac
         self.gone = False
-        self._changed()
+        self.look()
         logger.info("device %s is back", self.settings.device)
 
     def read_frame(self, room: memoryview) -> int | None:
