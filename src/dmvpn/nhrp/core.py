@@ -1,0 +1,129 @@
+"""What every machine of the engine shares: settings, tables, the clock reading of this call, the actions so far."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from random import Random
+
+from dmvpn.nhrp.cache import Binding, BindingKind, Bindings
+from dmvpn.nhrp.candidates import Candidates
+from dmvpn.nhrp.events import (
+    Action,
+    Address,
+    Dropped,
+    DropReason,
+    Egress,
+    Endpoint,
+    EngineSettings,
+    Happening,
+    HubSetting,
+    Log,
+    Send,
+)
+from dmvpn.nhrp.extensions import CiscoAuthentication
+from dmvpn.nhrp.ids import Requests
+from dmvpn.nhrp.numbers import Kind
+from dmvpn.nhrp.packet import Packet
+from dmvpn.nhrp.rib import Rib
+from dmvpn.nhrp.timers import Timers
+
+
+@dataclass(slots=True)
+class Core:
+    """One engine's common ground. `now` is set at each call from outside; `actions` is taken at its end."""
+
+    settings: EngineSettings
+    random: Random
+    requests: Requests
+    now: float
+    timers: Timers = field(default_factory=Timers)
+    rib: Rib = field(default_factory=Rib)
+    bindings: Bindings = field(default_factory=Bindings)
+    actions: list[Action] = field(default_factory=list)
+    sent: Counter[Kind] = field(default_factory=Counter)
+    received: Counter[Kind] = field(default_factory=Counter)
+    dropped: Counter[DropReason] = field(default_factory=Counter)
+    hubs_up: dict[Address, None] = field(default_factory=dict)  # NBMA addresses, in the order of the settings
+    observed: dict[Address, Endpoint] = field(default_factory=dict)  # by hub: where it sees our IKE
+    private: tuple[Endpoint, ...] = ()
+    natted_as: Address | None = None  # our NBMA address as a foreign hub sees it
+
+    def emit(self, action: Action) -> None:
+        self.actions.append(action)
+
+    def send(self, packet: Packet, nbma: Address) -> None:
+        """Sealed for this hop: the password is written anew, never passed on. RFC 2332 5.3.4."""
+        if packet.kind is not Kind.ERROR_INDICATION:  # RFC 2332 5.2.7: no extensions
+            packet = self._sealed(packet)
+        self.sent[packet.kind] += 1
+        self.emit(Send(packet.encode(), nbma))
+
+    def _sealed(self, packet: Packet) -> Packet:
+        if self.settings.authentication is None:
+            return packet.without_extension(CiscoAuthentication)
+        return packet.with_extension(CiscoAuthentication(self.settings.authentication))
+
+    def drop(self, reason: DropReason, sender: Address | None, detail: str) -> None:
+        self.dropped[reason] += 1
+        self.emit(Dropped(reason, sender, detail))
+
+    def log(self, happening: Happening, subject: object, detail: str = "") -> None:
+        self.emit(Log(happening, str(subject), detail))
+
+    def after(self, seconds: float) -> float:
+        """The deadline that lies so far ahead, up to a tenth earlier: routers started together must not march."""
+        return self.now + seconds * self.random.uniform(0.9, 1.0)
+
+    # ------------------------------------------------------------ who we are
+
+    def own_address(self, like: Address) -> Address | None:
+        """Our overlay address of that family."""
+        return next((own for own in self.settings.protocol if own.version == like.version), None)
+
+    def is_own(self, address: Address) -> bool:
+        return address in self.settings.protocol
+
+    def in_overlay(self, address: Address) -> bool:
+        return any(address in network for network in self.settings.overlay)
+
+    def candidates(self) -> Candidates:
+        """Ours, as they go into requests and replies."""
+        return Candidates(tuple(dict.fromkeys(self.observed.values())), self.private)
+
+    # ------------------------------------------------------------ the way to others
+
+    def hub_at(self, nbma: Address | None) -> HubSetting | None:
+        return next((hub for hub in self.settings.hubs if hub.nbma == nbma), None)
+
+    def first_hub(self) -> Address | None:
+        """The hub that takes what no route says: the first of the settings that is up."""
+        return next((hub.nbma for hub in self.settings.hubs if hub.nbma in self.hubs_up), None)
+
+    def next_hop(self, destination: Address) -> Address | None:
+        """The NBMA address that NHRP packets for `destination` go to; None when there is none or it is here.
+
+        Shortcuts and the bindings behind them are left out on purpose: a query through the hubs shows that the far
+        end is still what it was.
+        """
+        if self.is_own(destination):
+            return None
+        direct = self._routing_binding(destination)
+        if direct is not None:
+            return direct.nbma
+        route = self.rib.lookup(destination)
+        if route is not None and route.egress is Egress.OVERLAY:
+            binding = None if route.gateway is None else self._routing_binding(route.gateway)
+            return self.first_hub() if binding is None else binding.nbma
+        # Before routing has converged an overlay address may seem to lie behind the default route.
+        return self.first_hub() if self.in_overlay(destination) else None
+
+    def _routing_binding(self, protocol: Address) -> Binding | None:
+        binding = self.bindings.get(protocol)
+        if binding is None or not binding.routes:
+            return None
+        # Through a hub that is down nothing gets: another hub may know the way.
+        dead = binding.kind is BindingKind.HUB and binding.nbma not in self.hubs_up
+        return None if dead and self.first_hub() is not None else binding
+
+    def registered(self) -> Iterator[Binding]:
+        return (binding for binding in self.bindings if binding.kind is BindingKind.REGISTERED)

@@ -1,0 +1,54 @@
+"""What the kernel is told about shortcuts: neighbour entries shared by the shortcuts of a gateway, and routes."""
+
+from collections.abc import Iterable
+
+from dmvpn.nhrp.core import Core
+from dmvpn.nhrp.events import Address, BindNeighbour, InstallRoute, RemoveRoute, UnbindNeighbour
+from dmvpn.nhrp.shortcut import Shortcut
+
+
+class Direct:
+    """A neighbour entry goes in before the first route that needs it, and out after the last."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._neighbours: dict[Address, tuple[Address, set[int]]] = {}  # gateway: its NBMA address, shortcuts
+
+    def nbma_of(self, gateway: Address) -> Address | None:
+        known = self._neighbours.get(gateway)
+        return None if known is None else known[0]
+
+    def install(self, shortcut: Shortcut, gateway: Address, nbma: Address) -> None:
+        bound_to, numbers = self._neighbours.get(gateway, (None, set()))
+        numbers.add(shortcut.number)
+        self._neighbours[gateway] = (nbma, numbers)
+        if bound_to != nbma and not self._is_held_elsewhere(gateway):
+            self._core.emit(BindNeighbour(gateway, nbma))
+        if not shortcut.next_hop_only:
+            # A CIE's MTU is a hint that Cisco fills with the figure of a virtual device: the TAP's own is right.
+            self._core.emit(InstallRoute(shortcut.prefix, gateway, None))
+
+    def withdraw(self, shortcuts: Iterable[Shortcut]) -> None:
+        """All routes first: without the neighbour entry they would be black holes."""
+        gone = list(shortcuts)
+        for shortcut in gone:
+            if not shortcut.next_hop_only:
+                self._core.emit(RemoveRoute(shortcut.prefix))
+        for shortcut in gone:
+            if shortcut.gateway is not None:
+                self._leave(shortcut.gateway, shortcut.number)
+
+    def _leave(self, gateway: Address, number: int) -> None:
+        known = self._neighbours.get(gateway)
+        if known is None:
+            return
+        known[1].discard(number)
+        if not known[1]:
+            del self._neighbours[gateway]
+            if not self._is_held_elsewhere(gateway):
+                self._core.emit(UnbindNeighbour(gateway))
+
+    def _is_held_elsewhere(self, gateway: Address) -> bool:
+        """A hub's or client's entry belongs to its registration."""
+        binding = self._core.bindings.get(gateway)
+        return binding is not None and binding.bound

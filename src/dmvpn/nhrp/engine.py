@@ -1,0 +1,156 @@
+"""The NHRP engine, sans-IO: inputs and the time go in, actions come out. One for each cloud of a router."""
+
+from random import Random
+from typing import Final, assert_never
+
+from dmvpn.nhrp.core import Core
+from dmvpn.nhrp.events import (
+    Action,
+    BindNeighbour,
+    EngineSettings,
+    Forget,
+    Hairpin,
+    Input,
+    InstallRoute,
+    NeighbourMissing,
+    OwnEndpoints,
+    Received,
+    Refused,
+    RouteChanged,
+    RouteGone,
+    SecurityDown,
+    SecurityUp,
+    Used,
+    Verdict,
+)
+from dmvpn.nhrp.ids import Requests
+from dmvpn.nhrp.machines import Machines
+from dmvpn.nhrp.persistence import restore, take_snapshot
+from dmvpn.nhrp.reception import Reception
+from dmvpn.nhrp.rib import Route
+from dmvpn.nhrp.snapshot import Snapshot
+from dmvpn.nhrp.survey import survey
+from dmvpn.nhrp.view import View
+
+# A snapshot may be older than the last request: ids that its process may have used since are left out.
+SKIPPED_IDS: Final = 65_536
+
+
+class Engine:
+    """receive(), start() and advance() return what is to be done, in order. Octets of a peer never make them raise.
+
+    `now` is any monotonic clock's reading in seconds, the same clock at every call.
+    """
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        random: Random,
+        *,
+        now: float,
+        restored: Snapshot | None = None,
+        first_request_id: int = 1,
+    ) -> None:
+        first_id = first_request_id if restored is None else restored.request_id + SKIPPED_IDS
+        self._core = Core(settings, random, Requests(first_id), now)
+        self._machines = Machines(self._core)
+        self._reception = Reception(self._core, self._machines)
+        self._restored = restored
+
+    def start(self, now: float) -> list[Action]:
+        """Once, before all else: what was adopted from a snapshot is bound again, and the hubs are asked for."""
+        self._core.now = now
+        if self._restored is not None:
+            restore(self._core, self._machines, self._restored)
+            self._restored = None
+        self._machines.client.start()
+        return self._taken()
+
+    def receive(self, received: Input, now: float) -> list[Action]:
+        self._core.now = now
+        self._core.timers.run_due(now)
+        self._dispatch(received)
+        return self._taken()
+
+    def advance(self, now: float) -> list[Action]:
+        """Do what is due."""
+        self._core.now = now
+        self._core.timers.run_due(now)
+        return self._taken()
+
+    def next_deadline(self) -> float | None:
+        return self._core.timers.next_deadline()
+
+    def snapshot(self, now: float) -> Snapshot:
+        self._core.now = now
+        return take_snapshot(self._core, self._machines)
+
+    def view(self, now: float) -> View:
+        self._core.now = now
+        return survey(self._core, self._machines)
+
+    def _taken(self) -> list[Action]:
+        actions, self._core.actions = self._core.actions, []
+        return actions
+
+    # ------------------------------------------------------------ dispatch
+
+    def _dispatch(self, received: Input) -> None:
+        match received:
+            case Received() | Hairpin() | NeighbourMissing() | Used():
+                self._traffic(received)
+            case SecurityUp() | SecurityDown() | Verdict():
+                self._trust(received)
+            case RouteChanged() | RouteGone():
+                self._route(received)
+            case OwnEndpoints(private):
+                self._core.private = private
+            case Refused(action, reason):
+                self._refused(action, reason)
+            case Forget(prefix):
+                self._machines.forget(prefix)
+            case _:
+                assert_never(received)
+
+    def _traffic(self, received: Received | Hairpin | NeighbourMissing | Used) -> None:
+        match received:
+            case Received(octets, sender):
+                self._reception.packet(octets, sender)
+            case Hairpin():
+                self._machines.indications.hairpin(received)
+            case NeighbourMissing(protocol):
+                self._machines.next_hops.missing(protocol)
+            case Used(nbma):
+                self._machines.shortcuts.used(nbma)
+            case _:
+                assert_never(received)
+
+    def _trust(self, received: SecurityUp | SecurityDown | Verdict) -> None:
+        match received:
+            case SecurityUp(nbma, observed):
+                self._machines.security_up(nbma, observed)
+            case SecurityDown(nbma, reason):
+                self._machines.security_down(nbma, reason)
+            case Verdict():
+                self._machines.authorisations.verdict(received)
+            case _:
+                assert_never(received)
+
+    def _route(self, received: RouteChanged | RouteGone) -> None:
+        match received:
+            case RouteChanged(prefix, egress, gateway, device):
+                route = Route(prefix, egress, gateway, device)
+                self._core.rib.put(route)
+                self._machines.invalidation.route_changed(route)
+            case RouteGone(prefix):
+                self._core.rib.drop(prefix)
+            case _:
+                assert_never(received)
+        self._machines.purges.routes_changed(prefix)
+
+    def _refused(self, action: BindNeighbour | InstallRoute, reason: str) -> None:
+        if isinstance(action, BindNeighbour):
+            binding = self._core.bindings.get(action.protocol)
+            if binding is not None:
+                binding.bound = False
+        self._machines.invalidation.refused(action, reason)

@@ -1,0 +1,208 @@
+"""The packets this engine originates. Extensions in IOS's order: responder, transit, NAT, vendor."""
+
+from dataclasses import replace
+from typing import Final
+
+from dmvpn.nhrp.candidates import OUI, Candidates
+from dmvpn.nhrp.cie import Cie
+from dmvpn.nhrp.core import Core
+from dmvpn.nhrp.events import Address, HubSetting, Network
+from dmvpn.nhrp.extensions import (
+    CiscoNat,
+    Extension,
+    ForwardTransit,
+    ResponderAddress,
+    ReverseTransit,
+    VendorPrivate,
+)
+from dmvpn.nhrp.numbers import (
+    CISCO_HOP_COUNT,
+    PREFIX_WHOLE,
+    CieCode,
+    ErrorCode,
+    Kind,
+    PurgeFlag,
+    RegistrationFlag,
+    ResolutionFlag,
+)
+from dmvpn.nhrp.packet import Packet, offending
+
+# Cisco's own: a router asks for the authoritative answer, its own binding is stable, it understands the NAT extension.
+REQUEST_FLAGS: Final = ResolutionFlag.Q | ResolutionFlag.A | ResolutionFlag.S | ResolutionFlag.NAT
+KEPT_IN_REPLY: Final = ResolutionFlag.Q | ResolutionFlag.U | ResolutionFlag.S | ResolutionFlag.NAT
+CISCO_PREFERENCE: Final = 255
+HOLDING_TIME_MOST_S: Final = 0xFFFF
+
+
+def entry(
+    core: Core,
+    *,
+    code: CieCode = CieCode.OK,
+    prefix_length: int = PREFIX_WHOLE,
+    holding_time_s: float | None = None,
+    nbma: Address | None = None,
+    protocol: Address | None = None,
+) -> Cie:
+    """A CIE; the holding time is the cloud's unless given."""
+    holding = core.settings.holding_time_s if holding_time_s is None else holding_time_s
+    return Cie(
+        code=code,
+        prefix_length=prefix_length,
+        mtu_octets=core.settings.mtu_octets,
+        holding_time_s=min(int(holding), HOLDING_TIME_MOST_S),
+        preference=CISCO_PREFERENCE,
+        nbma=nbma,
+        nbma_subaddress=b"",
+        protocol=protocol,
+    )
+
+
+def own_entry(core: Core, like: Address) -> Cie:
+    """This station, in a packet about addresses of that family."""
+    own = core.own_address(like)
+    return entry(core, prefix_length=like.max_prefixlen, nbma=core.settings.nbma, protocol=own)
+
+
+def _own_nat(core: Core, own: Address) -> CiscoNat:
+    """Where we really are, for those who read it in a request or reply; empty when not behind NAT."""
+    if core.natted_as is None:
+        return CiscoNat()
+    whole = own.max_prefixlen
+    return CiscoNat((entry(core, prefix_length=whole, holding_time_s=0, nbma=core.natted_as, protocol=own),))
+
+
+def _with_own_candidates(core: Core, packet: Packet) -> Packet:
+    ours = not core.settings.hubs or any(hub.ours for hub in core.settings.hubs)
+    return packet.with_candidates(core.candidates()) if ours else packet
+
+
+def registration_request(core: Core, own: Address, hub: HubSetting, hub_protocol: Address, request_id: int) -> Packet:
+    """RFC 2332 5.2.3: the empty addresses of its entry are the header's. The NAT extension names the server."""
+    server = entry(core, prefix_length=own.max_prefixlen, holding_time_s=0, nbma=hub.nbma, protocol=hub_protocol)
+    extensions: tuple[Extension, ...] = (
+        ResponderAddress(),
+        ForwardTransit(),
+        ReverseTransit(),
+        CiscoNat((server,)),
+    )
+    packet = Packet(
+        kind=Kind.REGISTRATION_REQUEST,
+        hop_count=CISCO_HOP_COUNT,
+        flags=RegistrationFlag.U | RegistrationFlag.NAT,
+        request_id=request_id,
+        source_nbma=core.settings.nbma,
+        source_protocol=own,
+        destination_protocol=hub_protocol,
+        cies=(entry(core),),
+        extensions=extensions,
+    )
+    return packet.with_candidates(core.candidates()) if hub.ours else packet
+
+
+def resolution_request(core: Core, own: Address, destination: Address, request_id: int) -> Packet:
+    """RFC 2332 5.2.1, with our own candidates: the far end starts IKE as soon as it reads them."""
+    packet = Packet(
+        kind=Kind.RESOLUTION_REQUEST,
+        hop_count=CISCO_HOP_COUNT,
+        flags=REQUEST_FLAGS,
+        request_id=request_id,
+        source_nbma=core.settings.nbma,
+        source_protocol=own,
+        destination_protocol=destination,
+        cies=(entry(core, prefix_length=own.max_prefixlen),),
+        extensions=(ResponderAddress(), ForwardTransit(), ReverseTransit(), _own_nat(core, own)),
+    )
+    return _with_own_candidates(core, packet)
+
+
+def reply_to(core: Core, request: Packet, kind: Kind, cies: tuple[Cie, ...], flags: int) -> Packet:
+    """A reply: source and destination stay, and it has no extension that the request had not."""
+    extensions: list[Extension] = []
+    for extension in request.extensions:
+        match extension:
+            case ResponderAddress():
+                extensions.append(ResponderAddress(own_entry(core, request.source_protocol)))
+            case ReverseTransit():
+                extensions.append(ReverseTransit())
+            case ForwardTransit():
+                extensions.append(extension)
+            case VendorPrivate() if extension.oui == OUI:
+                extensions.append(core.candidates().to_vendor())
+            case CiscoNat() | VendorPrivate():
+                extensions.append(extension)
+            case _:
+                pass  # authentication is written at sending; what is unknown cannot be answered
+    return replace(
+        request,
+        kind=kind,
+        hop_count=CISCO_HOP_COUNT,
+        flags=flags,
+        cies=cies,
+        extensions=tuple(extensions),
+    )
+
+
+def resolution_reply(core: Core, request: Packet, cie: Cie, *, authoritative: bool) -> Packet:
+    flags = request.flags & KEPT_IN_REPLY
+    if authoritative:
+        flags |= ResolutionFlag.A | ResolutionFlag.D
+    reply = reply_to(core, request, Kind.RESOLUTION_REPLY, (cie,), flags)
+    own = core.own_address(request.source_protocol)
+    if own is not None and reply.extension(CiscoNat) is not None:
+        reply = reply.with_extension(_own_nat(core, own))
+    return reply
+
+
+def registration_reply(core: Core, request: Packet, cies: tuple[Cie, ...], observed: Candidates) -> Packet:
+    """The flags are the request's. `observed` goes to those who sent candidates of their own."""
+    reply = reply_to(core, request, Kind.REGISTRATION_REPLY, cies, request.flags)
+    return reply if request.candidates() is None else reply.with_candidates(observed)
+
+
+def purge_request(
+    core: Core, own: Address, destination: Address, request_id: int, purged: Network, *, silent: bool
+) -> Packet:
+    """RFC 2332 5.2.5: forget `purged` as far as it came from us. `silent`: no reply wanted."""
+    cie = entry(core, prefix_length=purged.prefixlen, holding_time_s=0, protocol=purged.network_address)
+    return Packet(
+        kind=Kind.PURGE_REQUEST,
+        hop_count=CISCO_HOP_COUNT,
+        flags=PurgeFlag.N if silent else 0,
+        request_id=request_id,
+        source_nbma=core.settings.nbma,
+        source_protocol=own,
+        destination_protocol=destination,
+        cies=(cie,),
+        extensions=(ForwardTransit(), ReverseTransit()),
+    )
+
+
+def error_indication(core: Core, own: Address, octets: bytes, about: Packet, code: ErrorCode, offset: int) -> Packet:
+    """RFC 2332 5.2.7: to the source of the offending packet, without extensions."""
+    return Packet(
+        kind=Kind.ERROR_INDICATION,
+        hop_count=CISCO_HOP_COUNT,
+        flags=0,
+        request_id=0,
+        source_nbma=core.settings.nbma,
+        source_protocol=own,
+        destination_protocol=about.source_protocol,
+        error_code=code,
+        error_offset=offset,
+        payload=offending(octets),
+    )
+
+
+def traffic_indication(core: Core, own: Address, source: Address, head: bytes) -> Packet:
+    """Cisco's redirect: to `source`, the sender of the packet that took the long way; `head` is that packet's."""
+    return Packet(
+        kind=Kind.TRAFFIC_INDICATION,
+        hop_count=CISCO_HOP_COUNT,
+        flags=0,
+        request_id=0,
+        source_nbma=core.settings.nbma,
+        source_protocol=own,
+        destination_protocol=source,
+        extensions=(ForwardTransit(), ReverseTransit(), CiscoNat()),
+        payload=head,
+    )

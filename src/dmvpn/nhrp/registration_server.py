@@ -1,0 +1,241 @@
+"""The server's side of registration: authorise, bind, answer, expire. RFC 2332 5.2.3 and 5.2.4."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from dmvpn.nhrp.authorisation import Authorisations
+from dmvpn.nhrp.cache import Binding, BindingKind
+from dmvpn.nhrp.candidates import Candidates
+from dmvpn.nhrp.cie import Cie
+from dmvpn.nhrp.core import Core
+from dmvpn.nhrp.events import Address, BindNeighbour, DropReason, Happening, Network, UnbindNeighbour
+from dmvpn.nhrp.extensions import CiscoNat, ForwardTransit, Unknown
+from dmvpn.nhrp.messages import entry, registration_reply
+from dmvpn.nhrp.numbers import CieCode, ErrorCode, RegistrationFlag
+from dmvpn.nhrp.packet import Packet
+from dmvpn.nhrp.purges import Purges
+from dmvpn.nhrp.rib import contains, host_of
+from dmvpn.nhrp.security import Security
+from dmvpn.nhrp.transit import Transit
+
+PENDING_LIMIT: Final = 1024
+ENTRIES_LIMIT: Final = 16
+CONFIRM_S: Final = 10.0  # after a restart: clients whose SA is not reported by then are not there
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A request whose entries are being authorised; the reply goes out when the last verdict is in."""
+
+    packet: Packet
+    nbma: Address
+    open: int
+    codes: dict[int, CieCode] = field(default_factory=dict)
+
+
+class RegistrationServer:
+    def __init__(
+        self, core: Core, security: Security, authorisations: Authorisations, transit: Transit, purges: Purges
+    ) -> None:
+        self._core = core
+        self._security = security
+        self._authorisations = authorisations
+        self._transit = transit
+        self._purges = purges
+        self._pending: dict[tuple[Address, Address, int], _Pending] = {}
+
+    # ------------------------------------------------------------ requests
+
+    def request(self, packet: Packet, octets: bytes, sender: Address | None) -> None:
+        # Who does not know its server sends to itself (RFC, IOS) or to the overlay's broadcast address (OpenNHRP).
+        to_us = self._core.is_own(packet.destination_protocol) or self._is_discovery(packet)
+        if not to_us:
+            self._transit.forward(packet, octets, sender)
+            return
+        if any(isinstance(extension, Unknown) and extension.compulsory for extension in packet.extensions):
+            code = ErrorCode.UNRECOGNISED_EXTENSION
+            self._transit.refuse(packet, octets, sender, DropReason.COMPULSORY_EXTENSION, code)
+            return
+        if not 0 < len(packet.cies) <= ENTRIES_LIMIT:
+            self._transit.refuse(packet, octets, sender, DropReason.MALFORMED, ErrorCode.PROTOCOL_ERROR)
+            return
+        self._begin(packet, sender or packet.source_nbma)
+
+    def _is_discovery(self, packet: Packet) -> bool:
+        if packet.destination_protocol == packet.source_protocol:
+            return True
+        return any(packet.destination_protocol == network.broadcast_address for network in self._core.settings.overlay)
+
+    def _begin(self, packet: Packet, nbma: Address) -> None:
+        key = (nbma, packet.source_protocol, packet.request_id)
+        if key in self._pending:
+            self._core.drop(DropReason.DUPLICATE, nbma, f"registration of {packet.source_protocol} is being checked")
+            return
+        if len(self._pending) >= PENDING_LIMIT:
+            self._core.drop(DropReason.LIMIT, nbma, f"{PENDING_LIMIT} registrations are being checked")
+            return
+        pending = _Pending(packet, nbma, len(packet.cies))
+        self._pending[key] = pending
+        for number, cie in enumerate(packet.cies):
+            network = cie.network(packet.source_protocol)
+            refusal = self._refusal(network, nbma)
+            if refusal is not None:
+                self._settle(pending, number, refusal)
+            else:
+                told = partial(self._told, pending, number)
+                self._authorisations.ask(nbma, network.network_address, None, told)
+
+    def _refusal(self, network: Network, nbma: Address) -> CieCode | None:
+        """What no certificate can allow."""
+        protocol = network.network_address
+        if network.prefixlen != network.max_prefixlen or self._core.is_own(protocol):
+            return CieCode.ADMINISTRATIVELY_PROHIBITED  # networks are a matter of routing, not of registration
+        binding = self._core.bindings.get(protocol)
+        if binding is not None and binding.kind is BindingKind.HUB and binding.nbma != nbma:
+            return CieCode.ADMINISTRATIVELY_PROHIBITED
+        return None if self._core.bindings.has_room(protocol, nbma) else CieCode.INSUFFICIENT_RESOURCES
+
+    def _told(self, pending: _Pending, number: int, refusal: str | None) -> None:
+        code = CieCode.ADMINISTRATIVELY_PROHIBITED if refusal is not None else self._bind(pending, number)
+        self._settle(pending, number, code)
+
+    def _settle(self, pending: _Pending, number: int, code: CieCode) -> None:
+        pending.codes[number] = code
+        pending.open -= 1
+        if not pending.open:
+            packet = pending.packet
+            del self._pending[pending.nbma, packet.source_protocol, packet.request_id]
+            self._reply(pending)
+
+    # ------------------------------------------------------------ bindings
+
+    def _bind(self, pending: _Pending, number: int) -> CieCode:
+        packet, nbma = pending.packet, pending.nbma
+        cie = packet.cies[number]
+        protocol = cie.protocol or packet.source_protocol
+        known = self._core.bindings.get(protocol)
+        if known is not None and known.kind is BindingKind.HUB:
+            return CieCode.OK  # hubs register with each other; what the settings say stands
+        unique = bool(packet.flags & RegistrationFlag.U)
+        registered = known is not None and known.kind is BindingKind.REGISTERED
+        if known is not None and registered and known.nbma != nbma and known.unique and unique:
+            return CieCode.ALREADY_REGISTERED
+        if known is None or not registered or known.nbma != nbma:
+            known = self._new(protocol, nbma, cie, packet)
+        known.unique = unique
+        known.candidates = packet.candidates()
+        known.claimed_nbma = cie.nbma or packet.source_nbma
+        self._hold(known, float(cie.holding_time_s or self._core.settings.holding_time_s))
+        if not known.bound:
+            self._bind_neighbour(known)
+        return CieCode.OK
+
+    def _new(self, protocol: Address, nbma: Address, cie: Cie, packet: Packet) -> Binding:
+        binding = Binding(protocol, nbma, BindingKind.REGISTERED, self._core.now, None, cie.nbma or packet.source_nbma)
+        self._core.timers.disarm(("requester", protocol))  # what it was until now
+        self._core.bindings.put(binding)
+        self._core.log(Happening.REGISTERED, protocol, f"at {nbma}")
+        return binding
+
+    def _hold(self, binding: Binding, holding_time_s: float) -> None:
+        binding.expires = self._core.now + holding_time_s
+        protocol = binding.protocol
+        self._core.timers.arm(("registered", protocol), binding.expires, partial(self._expire, protocol))
+
+    def _bind_neighbour(self, binding: Binding) -> None:
+        binding.bound = True
+        self._core.emit(BindNeighbour(binding.protocol, binding.nbma))
+
+    def _unbind_neighbour(self, binding: Binding) -> None:
+        if binding.bound:
+            binding.bound = False
+            self._core.emit(UnbindNeighbour(binding.protocol))
+
+    def _expire(self, protocol: Address) -> None:
+        self._core.log(Happening.EXPIRED, protocol)
+        self._drop(protocol)
+
+    def _drop(self, protocol: Address) -> None:
+        self._core.timers.disarm(("registered", protocol))
+        binding = self._core.bindings.drop(protocol)
+        if binding is not None:
+            self._unbind_neighbour(binding)
+            self._purges.binding_gone(protocol)
+
+    def purged(self, network: Network, owner: Address) -> None:
+        for binding in self._core.bindings.of_nbma(owner):
+            inside = contains(network, host_of(binding.protocol))
+            if inside and binding.kind is BindingKind.REGISTERED:
+                self._core.log(Happening.PURGED, binding.protocol, f"by {owner}")
+                self._drop(binding.protocol)
+
+    def forget(self, network: Network | None) -> None:
+        """The operator's purge."""
+        for binding in list(self._core.registered()):
+            if network is None or contains(network, host_of(binding.protocol)):
+                self._core.log(Happening.PURGED, binding.protocol, "by the operator")
+                self._drop(binding.protocol)
+
+    # ------------------------------------------------------------ security, restart
+
+    def security_up(self, nbma: Address) -> None:
+        for binding in self._core.bindings.of_nbma(nbma):
+            if binding.kind is BindingKind.REGISTERED and not binding.bound:
+                self._bind_neighbour(binding)
+
+    def security_down(self, nbma: Address) -> None:
+        """The binding stays until it expires: the client will be back, and need not register for it."""
+        for binding in self._core.bindings.of_nbma(nbma):
+            if binding.kind is BindingKind.REGISTERED:
+                self._unbind_neighbour(binding)
+
+    def adopt(self, binding: Binding, remaining_s: float) -> None:
+        """From before a restart."""
+        self._core.bindings.put(binding)
+        self._hold(binding, remaining_s)
+        self._bind_neighbour(binding)
+
+    def confirm_later(self) -> None:
+        self._core.timers.arm("confirm", self._core.now + CONFIRM_S, self._confirm)
+
+    def _confirm(self) -> None:
+        for binding in list(self._core.registered()):
+            if not self._security.is_up(binding.nbma):
+                self._unbind_neighbour(binding)
+
+    # ------------------------------------------------------------ replies
+
+    def _reply(self, pending: _Pending) -> None:
+        """A refused entry has holding time 0. It goes where the request came from, not to the header's address."""
+        packet = pending.packet
+        cies = tuple(
+            entry(
+                self._core,
+                code=pending.codes[number],
+                prefix_length=cie.prefix_length,
+                holding_time_s=None if pending.codes[number] is CieCode.OK else 0,
+                nbma=cie.nbma,
+                protocol=cie.protocol,
+            )
+            for number, cie in enumerate(packet.cies)
+        )
+        observed = Candidates(observed=self._security.observed(pending.nbma))
+        reply = registration_reply(self._core, packet, cies, observed)
+        self._core.send(self._with_nat(reply, pending), pending.nbma)
+
+    def _with_nat(self, reply: Packet, pending: _Pending) -> Packet:
+        """The second entry tells a NATed client its public address; only the first hop can see it."""
+        nat = reply.extension(CiscoNat)
+        transit = pending.packet.extension(ForwardTransit)
+        first_hop = transit is None or not transit.cies
+        if nat is None or not first_hop or pending.nbma == reply.source_nbma:
+            return reply
+        client = entry(
+            self._core,
+            prefix_length=reply.source_protocol.max_prefixlen,
+            holding_time_s=0,
+            nbma=pending.nbma,
+            protocol=reply.source_protocol,
+        )
+        return reply.with_extension(CiscoNat((*nat.cies[:1], client)))
