@@ -3,6 +3,7 @@
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -91,9 +92,10 @@ def rename(source: Path, target: Path) -> None:
 
 
 def make_directory(path: Path, *, mode: int = 0o755) -> None:
-    """Make a directory and those above it; existing ones keep their mode. Raises Fault."""
+    """Make a directory and those above it, whatever the umask says; existing ones keep their mode. Raises Fault."""
+    if not path.parent.is_dir():
+        make_directory(path.parent)
     with faults(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             path.mkdir(mode=0o700)
         except FileExistsError:
@@ -101,6 +103,17 @@ def make_directory(path: Path, *, mode: int = 0o755) -> None:
                 raise
         else:
             path.chmod(mode)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory and all in it; one that is not there is no fault. Half of it never keeps its name."""
+    with faults(path):
+        doomed = path.with_name(f".gone.{path.name}.{secrets.token_hex(4)}")
+        try:
+            path.rename(doomed)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(doomed)
 
 
 def sync_directory(path: Path) -> None:

@@ -106,6 +106,16 @@ def _words(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def runs_alike(one: Service, other: Service) -> bool:
+    """Whether a process started for one serves for the other; the rest of a description can change under it."""
+    return (one.daemon, one.argv, one.environment, one.run_dir) == (
+        other.daemon,
+        other.argv,
+        other.environment,
+        other.run_dir,
+    )
+
+
 class State(StrEnum):
     """`running`: started, not serving yet. `ready`: serving, or a one-shot that did its work."""
 

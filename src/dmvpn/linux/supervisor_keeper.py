@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dmvpn.errors import Fault
 from dmvpn.linux.process import SEARCH_PATH, find, shown
-from dmvpn.linux.services import Applied, Kept, ServiceFault, State
+from dmvpn.linux.services import Applied, Kept, ServiceFault, State, runs_alike
 from dmvpn.linux.supervisor_child import Child, spawn
 
 BACKOFF_FIRST_S = 0.2
@@ -40,6 +40,7 @@ class Entry:
     restarts: int = 0
     last_exit: str = ""
     wanted: bool = False  # keep it alive; false while a job holds it
+    touched: bool = False  # was begun since it was last stopped, so there may be something to undo
     started_at: float = 0.0
     backoff_s: float = BACKOFF_FIRST_S
     retry_at: float | None = None
@@ -91,7 +92,7 @@ class Keeper:
                 entry.service = service
                 done.started.append(service.name)
                 yield from self.start(entry)
-            elif _process(entry.service) != _process(service):
+            elif not runs_alike(entry.service, service):
                 done.restarted.append(service.name)
                 yield from self.stop(entry)
                 entry.service = service
@@ -118,6 +119,7 @@ class Keeper:
         entry.wanted = False
         entry.retry_at = None
         entry.last_exit = ""
+        entry.touched = True
         try:
             if service.daemon:
                 self._spawn(entry)
@@ -137,16 +139,16 @@ class Keeper:
 
     def stop(self, entry: Entry) -> Job:
         """Stop it, as it says itself (`stop`) and then by signals. Its own words failing is noted, not raised."""
-        worked = entry.works
         entry.wanted = False
         entry.retry_at = None
-        if entry.service.stop and worked:
+        if entry.service.stop and entry.touched:
             try:
                 yield from self._run(entry, entry.service.stop, "stop")
             except ServiceFault as fault:
                 entry.last_exit = fault.what
         if entry.child is not None:
             yield from self._end(entry)
+        entry.touched = False
         entry.become(State.STOPPED)
 
     def restart(self, entry: Entry) -> Job:
@@ -326,11 +328,6 @@ class Keeper:
 
 
 _RUNNING = -1_000_000  # no exit status
-
-
-def _process(service: Kept) -> object:
-    """What a running process was started with; the rest of a description can change under it."""
-    return service.daemon, service.argv, service.environment, service.run_dir
 
 
 def _stamp(service: Kept) -> Stamp:
