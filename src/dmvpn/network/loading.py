@@ -1,17 +1,19 @@
 """From the file's text to the model, or to every problem of it at once."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
 from dmvpn.errors import Finding, Problem, Problems
 from dmvpn.network import checks
 from dmvpn.network.model import Network
-from dmvpn.network.source import Key, Source, read
+from dmvpn.network.source import Source, read
 from dmvpn.network.wording import Repair, Worded, worded
 
 NO_SECRETS: Mapping[str, bytes] = {}
 MOST_REPAIRS = 50
+REPAIR_ROUNDS = 4
 
 
 def load(text: str, name: str) -> Network:
@@ -40,14 +42,12 @@ def check(text: str, name: str, secrets: Mapping[str, bytes] = NO_SECRETS) -> li
 
 def _examined(text: str, name: str, secrets: Mapping[str, bytes]) -> tuple[Network | None, list[Finding]]:
     source = read(text, name)
-    network, refusals, repaired = _modelled(source.values)
+    network, refusals = _modelled(source)
+    valueless = {problem.key for problem in source.problems}
     found = [source.finding(_second_tunnel(problem)) for problem in source.problems]
-    found += [_located(source, refusal) for refusal in refusals]
-    doubtful = [repair.key[:-1] for repair in repaired if repair.rename is None and repair.value is None]
+    found += [_located(source, refusal) for refusal in refusals if refusal.problem.key not in valueless]
     if network is not None:
-        for problem in checks.problems(network, secrets):
-            if not any(_touches(problem.key, key) for key in doubtful):
-                found.append(source.finding(problem))
+        found += [source.finding(problem) for problem in checks.problems(network, secrets)]
     findings = sorted(dict.fromkeys(found), key=_order)
     return (None if refusals or source.problems else network), findings
 
@@ -60,47 +60,38 @@ def _second_tunnel(problem: Problem) -> Problem:
     return Problem(problem.key, what, "make a second cloud: two clouds are two independent DMVPNs")
 
 
-def _modelled(values: object) -> tuple[Network | None, list[Worded], list[Repair]]:
-    """The model, its refusals, and what was repaired to come to a model in spite of them.
+def _modelled(source: Source) -> tuple[Network | None, list[Worded]]:
+    """The model and its refusals, both when every refusal had an obvious repair.
 
     A misspelt word is read as the word it resembles, so that the other checks see the file as it was meant.
     """
-    try:
-        return Network.model_validate(values), [], []
-    except ValidationError as error:
-        refusals = list(worded(error))
-    repairs = [refusal.repair for refusal in refusals if refusal.repair is not None]
-    if len(repairs) < len(refusals) or len(repairs) > MOST_REPAIRS or not isinstance(values, dict):
-        return None, refusals, []
-    for repair in repairs:
-        _mend(values, repair)
-    try:
-        return Network.model_validate(values), refusals, repairs
-    except ValidationError as error:
-        known = {refusal.problem.key for refusal in refusals}
-        missing = [again for again in worded(error) if again.problem.key not in known]
-        renamed = {repair.key[:-1] for repair in repairs}
-        refusals += [again for again in missing if again.problem.key[:-1] not in renamed]
-        return None, refusals, []
+    refusals: list[Worded] = []
+    for _ in range(REPAIR_ROUNDS):
+        try:
+            return Network.model_validate(source.values), refusals
+        except ValidationError as error:
+            new = list(worded(error))
+        refusals += new
+        repairs = [refusal.repair for refusal in new if refusal.repair is not None]
+        if len(repairs) < len(new) or len(refusals) > MOST_REPAIRS or not isinstance(source.values, dict):
+            break
+        for repair in repairs:
+            _mend(source, repair)
+    return None, refusals
 
 
-def _mend(values: object, repair: Repair) -> None:
-    here = values
+def _mend(source: Source, repair: Repair) -> None:
+    here: Any = source.values
     for part in repair.key[:-1]:
-        here = here[part]  # type: ignore[index]
-    if isinstance(here, list) and isinstance(repair.key[-1], int):
-        here[repair.key[-1]] = repair.value
-    if not isinstance(here, dict):
-        return
+        here = here[part]
     last = repair.key[-1]
     if repair.value is not None:
         here[last] = repair.value
-    elif (value := here.pop(last, None)) is not None and repair.rename and repair.rename not in here:
+        return
+    value = here.pop(last)
+    if repair.rename is not None and repair.rename not in here:
         here[repair.rename] = value
-
-
-def _touches(key: Key, doubtful: Key) -> bool:
-    return key[: len(doubtful)] == doubtful
+        source.call(repair.key, repair.rename)
 
 
 def _located(source: Source, refusal: Worded) -> Finding:

@@ -53,6 +53,12 @@ class Source:
         position = self.key_positions.get(key)
         return self.where(key) if position is None else f"{self.name}:{position[0]}:{position[1]}"
 
+    def call(self, key: Key, word: str) -> None:
+        """From now on, what is at `key` is known by `word` in the same place."""
+        for positions in (self.positions, self.key_positions):
+            below = {known: where for known, where in positions.items() if known[: len(key)] == key}
+            positions.update({(*key[:-1], word, *known[len(key) :]): where for known, where in below.items()})
+
     def finding(self, problem: Problem) -> Finding:
         return Finding(self.where(problem.key), problem.what, problem.fix, problem.warning)
 

@@ -88,6 +88,8 @@ class Parsed:
             raise refusal(f"{shown(value)} is not {self.what}", f"write something like {self.example}")
         try:
             return self.parse(value)
+        except PydanticCustomError:  # a ValueError too, but one that already says what to write
+            raise
         except ValueError:
             raise refusal(f"{shown(value)} is not {self.what}", f"write something like {self.example}") from None
 
@@ -114,13 +116,13 @@ class Quantity:
 
     def check(self, value: object) -> float:
         number = self._number(value)
-        if self.whole and number != int(number):
-            raise refusal(f"{shown(value)} is not a whole number", f"write something like {self.example}")
         if not self.low <= number <= self.high:
             raise refusal(
                 f"{shown(value)} is out of range for {self.what}",
                 f"use {self._bound(self.low)} to {self._bound(self.high)}",
             )
+        if self.whole and number != int(number):
+            raise refusal(f"{shown(value)} is not a whole number", f"write something like {self.example}")
         return int(number) if self.whole else number
 
     def _number(self, value: object) -> float:
@@ -135,6 +137,8 @@ class Quantity:
         return round(float(found[1]) * factors.get(found[2], 1), 9)
 
     def _bound(self, value: float) -> str:
+        if "%" in dict(self.units):
+            return f"{value:.0%}"
         return str(int(value)) if value == int(value) else str(value)
 
     def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -217,7 +221,7 @@ SshKey = Annotated[
         r"(?:sk-)?(?:ssh-ed25519|ecdsa-sha2-nistp(?:256|384|521)|ssh-rsa)(?:@openssh\.com)? [A-Za-z0-9+/]+={0,3}"
         r"(?: [A-Za-z0-9._@-]+)?",
         2000,
-        "'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA... anna@example.net'",
+        "'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA anna@example.net'",
     ),
 ]
 RecordData = Annotated[
@@ -243,11 +247,26 @@ AddressRange = Annotated[str, Spelling("a range of addresses", rf"{_ADDRESS}-{_A
 MacAddress = Annotated[str, Spelling("a MAC address", r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}", 17, "'52:54:00:12:34:56'")]
 
 Address = Annotated[plan.Address, Parsed("an address", ip_address, "192.0.2.1")]
-Prefix = Annotated[plan.Network, Parsed("a prefix without host bits", ip_network, "10.0.0.0/8")]
-Prefix4 = Annotated[IPv4Network, Parsed("an IPv4 prefix without host bits", IPv4Network, "100.64.0.0/16")]
+Prefix = Annotated[plan.Network, Parsed("a prefix", lambda text: _prefix(text), "10.0.0.0/8")]
+Prefix4 = Annotated[IPv4Network, Parsed("an IPv4 prefix", lambda text: _prefix4(text), "100.64.0.0/16")]
 Interface = Annotated[
     plan.Interface, Parsed("an address with its prefix length", lambda text: _with_length(text), "192.0.2.2/30")
 ]
+
+
+def _prefix(text: str) -> plan.Network:
+    _with_length(text)
+    network = ip_network(text, strict=False)
+    if network.network_address != ip_interface(text).ip:
+        raise refusal(f"{text} has bits set after the prefix", f"write {network}")
+    return network
+
+
+def _prefix4(text: str) -> IPv4Network:
+    network = _prefix(text)
+    if not isinstance(network, IPv4Network):
+        raise ValueError(text)
+    return network
 
 
 def _with_length(text: str) -> plan.Interface:

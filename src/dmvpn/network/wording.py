@@ -16,6 +16,7 @@ from dmvpn.network.source import Key
 from dmvpn.network.values import REFUSAL, shown
 
 LISTED_AT_MOST = 24
+SECRETS = ("secret", "password")  # what stands there is never shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ def _plain(details: ErrorDetails) -> tuple[str, str]:
     word = str(details["loc"][-1]) if details["loc"] else "the file"
     value, context = details["input"], details.get("ctx", {})
     match details["type"]:
+        case "model_type" if word in SECRETS:
+            return f"{word} is in the file itself", f"write it to a file of its own and {word}: {{file: PATH}} here"
         case "model_type" | "model_attributes_type" | "dict_type":
             fix = "begin with version: 1" if word == "the file" else f"write {word}: and its keys below it, or {{}}"
             return f"{word} is {shown(value)} where a mapping belongs", fix
@@ -101,11 +104,12 @@ def _unknown_word(loc: Key, value: object) -> Worded:
 
 
 def nearest(word: str, known: tuple[str, ...]) -> str:
-    """The known word most like this one, or nothing."""
+    """The known word most like this one, or nothing. Two letters swapped in a short word still count."""
     flat = word.lower().replace("_", "-")
     if flat in known:
         return flat
-    return next(iter(difflib.get_close_matches(flat, known, n=1, cutoff=0.6)), "")
+    cutoff = 0.66 if len(flat) <= 4 else 0.72
+    return next(iter(difflib.get_close_matches(flat, known, n=1, cutoff=cutoff)), "")
 
 
 def listed(words: tuple[str, ...], last: str = "and") -> str:

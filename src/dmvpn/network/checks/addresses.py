@@ -92,7 +92,9 @@ def tunnel_addresses(network: Network) -> Iterator[Problem]:
                 seen.setdefault(address, member.place.name)
             versions = [address.version for address in member.tunnel.address]
             if not versions:
-                yield Problem((*member.key, "address"), "the tunnel has no address", f"use one of {cloud.overlay[0]}")
+                yield Problem(
+                    (*member.key, "address"), "the tunnel has no address", f"use one of the overlay of {name}"
+                )
             elif len(set(versions)) < len(versions):
                 fix = "keep one of each family; for two tunnels make a second cloud"
                 yield Problem((*member.key, "address"), "the tunnel has two addresses of one family", fix)
@@ -101,6 +103,7 @@ def tunnel_addresses(network: Network) -> Iterator[Problem]:
 def transport_addresses(network: Network) -> Iterator[Problem]:
     """Each router's own, in the range, given or derived."""
     seen: dict[Address, str] = {}
+    derived_from: set[Address] = set()  # a tunnel address that two have is reported as such, once
     for place in places(network):
         given = place.router.transport
         key = (*place.key, "transport") if given is not None else place.key
@@ -110,7 +113,7 @@ def transport_addresses(network: Network) -> Iterator[Problem]:
             continue
         if not all(tunnel.address for tunnel in place.router.tunnels.values()):
             continue
-        address = transport_address(network, place)
+        address, first = transport_address(network, place), next(iter(place.router.tunnels.values())).address[0]
         how = "" if given is not None else ", derived from its first tunnel address,"
         write = (
             "write another one" if given is not None else f"write transport: an unused address of {network.transport}"
@@ -119,9 +122,11 @@ def transport_addresses(network: Network) -> Iterator[Problem]:
             yield Problem(key, f"transport {address} is outside {network.transport}", "use an address of the range")
         elif not_a_host(address, network.transport):
             yield Problem(key, f"transport {address} of {place.name}{how} is not a host's address", write)
-        elif address in seen:
+        elif address in seen and not (given is None and first in derived_from):
             yield Problem(key, f"transport {address} of {place.name}{how} is that of {seen[address]} too", write)
         seen.setdefault(address, place.name)
+        if given is None:
+            derived_from.add(first)
 
 
 def uplinks_outside(network: Network) -> Iterator[Problem]:

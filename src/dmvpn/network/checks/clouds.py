@@ -79,13 +79,15 @@ def one_plane_a_router(network: Network) -> Iterator[Problem]:
 
 def gre_keys(network: Network) -> Iterator[Problem]:
     """Two tunnels of one router between the same addresses are told apart by the key only."""
+    reported: set[str] = set()
     for place in places(network):
         seen: dict[int | None, str] = {}
         for name in place.router.tunnels:
             if name not in network.clouds:
                 continue
             key = network.clouds[name].gre_key
-            if key in seen:
+            if key in seen and name not in reported:
+                reported.add(name)
                 has = "no GRE key" if key is None else f"GRE key {key}"
                 what = f"{place.name} is in {seen[key]} and {name}, and both have {has}"
                 yield Problem(("clouds", name, "gre-key"), what, "give each cloud its own gre-key")

@@ -11,12 +11,12 @@ from dmvpn.network.values import Section
 from dmvpn.network.wording import listed, nearest
 
 
-def unknown(key: Key, kind: str, word: str, known: Iterable[str]) -> Problem:
+def unknown(key: Key, kind: str, word: str, known: Iterable[str], at: str = "") -> Problem:
     """The problem of a name that names nothing, with the nearest one that would."""
     names = tuple(known)
     near = nearest(word, names)
-    fix = f"did you mean {near}?" if near else f"there is {listed(names)}" if names else f"add the {kind} first"
-    return Problem(key, f"there is no {kind} {word}", fix)
+    fix = f"did you mean {near}?" if near else f"there is only {listed(names)}" if names else f"add the {kind} first"
+    return Problem(key, f"there is no {kind} {word}" + (f" at {at}" if at else ""), fix)
 
 
 def clouds_of_tunnels(network: Network) -> Iterator[Problem]:
@@ -32,7 +32,7 @@ def uplinks_of_tunnels(network: Network) -> Iterator[Problem]:
             key = (*place.key, "tunnels", cloud, "over")
             for index, uplink in enumerate(tunnel.over):
                 if uplink not in place.router.uplinks:
-                    yield unknown((*key, index), f"uplink of {place.name}", uplink, place.router.uplinks)
+                    yield unknown((*key, index), "uplink", uplink, place.router.uplinks, place.name)
                 elif uplink in tunnel.over[:index]:
                     yield Problem(
                         (*key, index), f"uplink {uplink} is here twice", "name each uplink once, the best first"
@@ -44,7 +44,7 @@ def networks_of_addresses(network: Network) -> Iterator[Problem]:
         for name in place.router.addresses:
             if name not in place.site.networks:
                 key = (*place.key, "addresses", name)
-                yield unknown(key, f"network of {place.site_name}", name, place.site.networks)
+                yield unknown(key, "network", name, place.site.networks, place.site_name)
 
 
 def crypto_profiles(network: Network) -> Iterator[Problem]:

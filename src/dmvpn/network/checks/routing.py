@@ -31,12 +31,14 @@ def asns(network: Network) -> Iterator[Problem]:
 
 def redistribution(network: Network) -> Iterator[Problem]:
     """Two protocols that feed each other loop."""
+    reported: set[tuple[str, str]] = set()
     for name, cloud in network.clouds.items():
         for index, other in enumerate(cloud.redistribute):
             key = ("clouds", name, "redistribute", index)
             if other == name:
                 yield Problem(key, f"cloud {name} takes its own routes", "remove it")
-            elif other in network.clouds and _reaches(network, other, name):
+            elif other in network.clouds and (other, name) not in reported and _reaches(network, other, name):
+                reported.add((name, other))
                 what = f"{name} takes the routes of {other}, and {other} those of {name}"
                 yield Problem(key, what, "keep one direction: routes that go round come back better than they left")
 

@@ -40,11 +40,13 @@ def ours_use_aead(network: Network) -> Iterator[Problem]:
 
 def one_profile_a_router(network: Network) -> Iterator[Problem]:
     """One SA between two of our routers carries all clouds they share."""
+    reported: set[str] = set()
     for place in places(network):
         clouds = [name for name in place.router.tunnels if name in network.clouds]
         for name in clouds[1:] if place.ours else ():
             first, other = network.clouds[clouds[0]].crypto, network.clouds[name].crypto
-            if first != other:
+            if first != other and name not in reported:
+                reported.add(name)
                 what = f"{place.name} is in {clouds[0]} and {name}, which have different crypto"
                 fix = f"write the same profile: one SA carries both, and it is {first or 'the built-in one'}"
                 yield Problem(("clouds", name, "crypto"), what, fix)
