@@ -2,7 +2,6 @@
 
 import os
 import select
-import signal
 import struct
 from collections import Counter
 from collections.abc import Iterator
@@ -31,14 +30,25 @@ class Capture:
     """A capture that runs until `stop`."""
 
     running: Running
-    path: Path | None
+    output: IO[bytes]
 
     def stop(self) -> int:
         """Ends it; the file is whole then."""
-        return self.running.stop(signal_number=signal.SIGINT)
+        return self.running.stop()
+
+    def counted(self) -> Counter[str]:
+        """Ends it, and counts what is in the file; the file is closed then."""
+        self.stop()
+        with self.output:
+            return count(Path(f"/proc/self/fd/{self.output.fileno()}"))
 
 
-def start(node: LabNode, device: str, output: IO[bytes], path: Path | None = None, *, arriving: str = "") -> Capture:
+def in_memory() -> IO[bytes]:
+    """A file for a capture that is only counted: it has no name, so nothing of it can stay behind."""
+    return os.fdopen(os.memfd_create("capture"), "wb")
+
+
+def start(node: LabNode, device: str, output: IO[bytes], *, arriving: str = "") -> Capture:
     """Writes pcap to `output`, an open file of the caller's. `arriving` "in" counts a forwarded packet once.
 
     Returns when tcpdump listens. Raises Fault with its words if it cannot.
@@ -58,7 +68,7 @@ def start(node: LabNode, device: str, output: IO[bytes], path: Path | None = Non
                 running.stop()
                 raise Fault(node.name, f"tcpdump on {device}: {process.shown(said) or 'did not start'}")
             said += octets
-    return Capture(running, path)
+    return Capture(running, output)
 
 
 def _pipe() -> tuple[IO[bytes], IO[bytes]]:

@@ -42,6 +42,7 @@ class Keeper:
         self.control.sendall(b"detach")
         if self.control.recv(16) != b"done":
             raise Fault("lab", "its keeper died")
+        self.control.close()
 
     def end(self) -> None:
         """Kills the lab and waits until every process in it is gone."""

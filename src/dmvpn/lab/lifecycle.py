@@ -138,6 +138,11 @@ def _wire(topology: Topology, name: str, file: str, kept: Keeper, nodes: dict[st
         },
         "links": {link.name: link_to_json(link) for link in links},
         "outside": {router: [str(address) for address in seen] for router, seen in topology.outside.items()},
+        "hosts": {
+            node.name: node.addresses[0][1].split("/")[0]
+            for node in topology.nodes.values()
+            if node.kind is NodeKind.HOST
+        },
         "not_started": list(topology.not_started),
     }
     write_settings(directory)

@@ -85,6 +85,7 @@ class Lab:
     nodes: dict[str, LabNode]
     links: dict[str, Link]
     outside: dict[str, tuple[Address, ...]]
+    hosts: dict[str, str]  # the address of every host
     not_started: tuple[str, ...]
 
     def node(self, name: str) -> LabNode:
@@ -276,6 +277,7 @@ def opened(directory: Path, description: dict[str, Any]) -> Lab:
         nodes=nodes,
         links={name: _link_from_json(name, entry) for name, entry in description["links"].items()},
         outside={router: tuple(ip_address(text) for text in texts) for router, texts in description["outside"].items()},
+        hosts=dict(description["hosts"]),
         not_started=tuple(description["not_started"]),
     )
 
