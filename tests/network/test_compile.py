@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dmvpn.errors import WrongInput
+from dmvpn.errors import Problems, WrongInput
 from dmvpn.network.compile import compile_plan, routers, secret_files
-from dmvpn.network.loading import check, load
+from dmvpn.network.loading import check, load, load_with_warnings
 from dmvpn.network.model import Network
 from dmvpn.network.plan import Cloud, Plan, Plane, Protocol, Role
 from dmvpn.network.registry import device_name, nflog_group, registry
@@ -272,3 +272,58 @@ def test_the_numbers_stay_and_differ_between_networks() -> None:
     assert nflog_group("acme", "blue") == 32326
     mark = registry("acme").ike_mark
     assert mark.value & ~mark.mask == 0
+
+
+def test_both_families_go_through_one_cloud() -> None:
+    text = (EXAMPLES / "demo.yaml").read_text()
+    for old, new in (
+        ("prefixes: [10.0.0.0/8]", 'prefixes: [10.0.0.0/8, "fd00::/8"]'),
+        ("overlay: [10.255.1.0/24]", 'overlay: [10.255.1.0/24, "fd00:255:1::/64"]'),
+        ("prefix: 10.1.12.0/24", 'prefix: [10.1.12.0/24, "fd00:1:12::/64"]'),
+        ("address: [10.255.1.1]", 'address: [10.255.1.1, "fd00:255:1::1"]'),
+        ("address: [10.255.1.12]", 'address: [10.255.1.12, "fd00:255:1::12"]'),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    network = load(text, "demo")
+    plan = compile_plan(network, "par1")
+    assert [str(lan.address) for lan in plan.lans] == ["10.1.12.1/24", "fd00:1:12::1/64"]
+    assert [str(prefix) for prefix in plan.serves] == ["10.1.12.0/24", "fd00:1:12::/64"]
+    bgp, other = plan.clouds[0].bgp, compile_plan(network, "osl1").clouds[0].bgp
+    assert bgp is not None
+    assert other is not None
+    assert [str(neighbor.address) for neighbor in bgp.neighbors] == ["10.255.1.1", "fd00:255:1::1"]
+    assert [str(neighbor.address) for neighbor in other.neighbors] == ["10.255.1.1"]
+
+
+def test_a_cloud_over_ipv6_and_rip_is_planned_and_named() -> None:
+    text = (
+        (EXAMPLES / "minimal.yaml")
+        .read_text()
+        .replace(
+            "{blue: {overlay: [10.255.1.0/24]}}",
+            "{blue: {overlay: [10.255.1.0/24], underlay: ipv6, routing: rip, redistribute: [red]}, "
+            "red: {overlay: [10.255.2.0/24], gre-key: 2}}",
+        )
+    )
+    text = text.replace(
+        "192.0.2.2/30], gateway: [192.0.2.1]", '192.0.2.2/30, "2001:db8::2/64"], gateway: [192.0.2.1, "2001:db8::1"]'
+    )
+    text = text.replace(
+        "blue: {role: hub, address: [10.255.1.1]}",
+        "blue: {role: hub, address: [10.255.1.1]}, red: {role: hub, address: [10.255.2.1]}",
+    )
+    network = load(text, "minimal")
+    plan = compile_plan(network, "hq1")
+    assert set(plan.not_rendered) == {"clouds.blue.routing", "clouds.blue.underlay", "clouds.blue.redistribute"}
+    assert [opening.ports for opening in plan.openings if opening.why == "RIP"] == [(520, 521)]
+    assert compile_plan(network, "par1").clouds[0].hubs[0].endpoints == (ip_address("2001:db8::2"),)
+
+
+def test_warnings_do_not_stop_a_file() -> None:
+    text = (EXAMPLES / "minimal.yaml").read_text().replace("192.0.2.", "192.168.0.")
+    network, warnings = load_with_warnings(text, "minimal.yaml")
+    assert routers(network)
+    assert [finding.warning for finding in warnings] == [True]
+    with pytest.raises(Problems):
+        load_with_warnings(text.replace("asn: 65001", "asn: 65000"), "minimal.yaml")

@@ -29,10 +29,12 @@ def status(network: NetworkOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         say_json(found)
     else:
-        say(f"{found.router} in {found.network}: up {duration(found.uptime_s)}, transport {found.transport}, {found.charon}")
+        up = duration(found.uptime_s)
+        say(f"{found.router} in {found.network}: up {up}, transport {found.transport}, {found.charon}")
         for cloud in found.clouds:
             own = " ".join(cloud.addresses)
-            say(f"{cloud.name}: {cloud.role} {own} on {cloud.device}, {cloud.plane} plane ({cloud.socket}), MTU {cloud.mtu_octets}")
+            say(f"{cloud.name}: {cloud.role} {own} on {cloud.device}, MTU {cloud.mtu_octets}")
+            say(f"{cloud.name}: {cloud.plane} plane, GRE socket {cloud.socket}")
         _peer_table(found.peers)
         worst = max(found.troubles, key=lambda trouble: trouble.severity, default=None)
         if worst is None:
@@ -160,7 +162,8 @@ def show_dmvpn(network: NetworkOption = None, as_json: JsonOption = False) -> No
             entries = "" if row.nbma in seen else str(counted[row.nbma])
             shown = "" if row.nbma in seen else row.nbma
             seen.add(row.nbma)
-            say(f" {entries:>5} {shown:>15} {row.protocol:>15} {row.state:>5} {_cisco_time(row.since_s):>8} {row.attributes:>5}")
+            since = _cisco_time(row.since_s)
+            say(f" {entries:>5} {shown:>15} {row.protocol:>15} {row.state:>5} {since:>8} {row.attributes:>5}")
 
 
 def _cisco_time(seconds: float | None) -> str:

@@ -24,7 +24,9 @@ def init(file: FileOption = FILE, directory: DirectoryOption = Path("pki")) -> N
 
 @app.command()
 def issue(
-    routers: Annotated[list[str] | None, typer.Argument(metavar="[ROUTER]...", help="Without one: all of ours.")] = None,
+    routers: Annotated[
+        list[str] | None, typer.Argument(metavar="[ROUTER]...", help="Without one: all of ours.")
+    ] = None,
     file: FileOption = FILE,
     directory: DirectoryOption = Path("pki"),
 ) -> None:
@@ -35,7 +37,8 @@ def issue(
     for router in routers or reading.our_routers(loaded):
         issued = pki.issue(loaded, directory, router)
         prefixes = " ".join(map(str, issued.claims.prefixes))
-        say(f"{router}: {issued.directory}: {issued.claims.role.value}, transport {issued.claims.transport}, may announce {prefixes}")
+        claims = issued.claims
+        say(f"{router}: {issued.directory}: {claims.role.value}, transport {claims.transport}, may announce {prefixes}")
 
 
 @app.command()

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import Counter, deque
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from random import Random
 from typing import assert_never
 
@@ -48,6 +48,7 @@ from dmvpn.nhrp.events import (
 from dmvpn.nhrp.snapshot import Snapshot
 
 Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 log = logging.getLogger("dmvpnd.nhrp")
 
 EVENT_MEMORY = 512
@@ -90,6 +91,7 @@ class Cloud:
             hub.nbma: tuple(Remote(host, doors.settings.ike.nat_port) for host in hub.endpoints)
             for hub in settings.hubs
         }
+        self._restored = restored
         self.moments: deque[Moment] = deque(maxlen=EVENT_MEMORY)
         self.drops: Counter[str] = Counter()
         self.engine = Engine(
@@ -152,6 +154,18 @@ class Cloud:
             if packet.device == self.settings.device and packet.sender is not None:
                 self.feed(Hairpin(packet.head, packet.sender))
 
+    def remembered_prefixes(self) -> frozenset[Network]:
+        """Prefixes of the shortcuts that the engine takes up again."""
+        return frozenset(one.prefix for one in self._restored.shortcuts) if self._restored else frozenset()
+
+    def remembered_neighbours(self) -> frozenset[Address]:
+        """Next hops that the engine takes up again, or will bind at once: the hubs."""
+        hubs = {address for hub in self.settings.hubs for address in hub.overlay}
+        if self._restored is None:
+            return frozenset(hubs)
+        known = {one.protocol for one in self._restored.bindings} | {one.gateway for one in self._restored.shortcuts}
+        return frozenset(known | hubs)
+
     def neighbour_missing(self, protocol: Address) -> None:
         self.feed(NeighbourMissing(protocol))
 
@@ -182,7 +196,9 @@ class Cloud:
                 return self._authorise(action)
             case Dropped():
                 self.drops[action.reason.value] += 1
-                log.debug("%s: dropped from %s: %s: %s", self.settings.name, action.sender, action.reason, action.detail)
+                log.debug(
+                    "%s: dropped from %s: %s: %s", self.settings.name, action.sender, action.reason, action.detail
+                )
             case Log():
                 self._remember(action)
             case _:

@@ -34,16 +34,20 @@ class WhyNot(StrEnum):
     PHASE_1 = "phase 1: the hub relays by design"
     NOTHING_SENT = "no traffic asked for a direct path yet"
     RESOLVING = "waiting for the far router's answer to the resolution request"
-    NO_ANSWER = "the far router did not answer the resolution request"
-    NOT_AUTHORISED = "the far router's certificate does not allow what it claims"
+    NO_HUB = "no hub is up to ask where the destination is"
+    NO_ANSWER = "nobody answered the resolution request"
+    UNREACHABLE = "a router on the way knows no route to the destination"
+    NO_BINDING = "the far router answers for nothing at that address"
+    REFUSED_BY_PEER = "the far router refused to answer"
     CONNECTING = "IKE is being tried between the two"
-    NAT_PAIR = "IKE got no answer at any candidate: this pair of NATs lets nothing in, the hub relays"
-    PATH_DEAD = "an SA is up but probes over it stay unanswered"
+    NO_SECURITY = "IKE got no answer at any candidate: this pair of NATs lets nothing in, so the hub relays"
+    NOT_AUTHORISED = "the far router's certificate does not allow what it claims"
     PROBING = "an SA is up, the first probe over it is under way"
-    NO_HUB = "no hub is reachable to ask"
-    NO_COMMON_CLOUD = "the two routers share no cloud"
-    FAR_SIDE_UNREACHABLE = "the far router cannot be reached through the overlay"
-    REFUSED = "the far router or the hub refused"
+    NO_PROBE_ANSWER = "an SA is up, but the first probes over it stayed unanswered"
+    PATH_DEAD = "the direct path was up and died: it is tried again"
+    KERNEL_REFUSED = "the kernel refused the route or neighbour entry"
+    NO_ROUTE = "this router has no route to the destination"
+    FAR_SIDE_SILENT = "the next router did not answer when asked about its part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,9 @@ class CacheRow:
     protocol: str
     nbma: str
     claimed_nbma: str
-    attributes: str  # Cisco's letters: S static, D dynamic, I incomplete, N NATed, L local, X no socket, T1 route installed
+    attributes: (
+        str  # Cisco's letters: S static, D dynamic, I incomplete, N NATed, L local, X no socket, T1 route installed
+    )
     state: str  # UP, NHRP, IKE
     since_s: float | None
 
@@ -156,6 +162,7 @@ class PathView:
     why: WhyNot
     detail: str
     mtu_octets: int
+    arrived: bool  # the destination is this router's, or behind it on a device that is no tunnel
     steps: tuple[Step, ...]
 
 
@@ -181,8 +188,8 @@ def ask(path: Path, question: dict[str, Any], *, timeout_s: float = 10.0) -> Any
         raise Fault("dmvpnd", "closed the connection without an answer")
     reply = json.loads(answer)
     if not reply.get("ok"):
-        error = reply.get("error", {})
-        raise Fault(error.get("where", "dmvpnd"), error.get("what", "refused"), error.get("fix", ""))
+        refusal = reply.get("error", {})
+        raise Fault(refusal.get("where", "dmvpnd"), refusal.get("what", "refused"), refusal.get("fix", ""))
     return reply["answer"]
 
 

@@ -214,6 +214,7 @@ class Ike:
             remote_address=order.remote.host,
             remote_port=order.remote.port,
             remote_identity=None,
+            local_identity=settings.identity,
             certificate=settings.paths.pki / "router.pem",
             authority=settings.paths.pki / "ca.pem",
             local_ts=f"{settings.transport}/{bits}[gre]",

@@ -1,6 +1,5 @@
 """What dmvpnd must remember over its own end: bindings, shortcuts and request ids of each cloud, in one JSON file."""
 
-import json
 import logging
 from pathlib import Path
 
@@ -18,7 +17,7 @@ def _path(state: Path, cloud: str) -> Path:
 
 def remember(state: Path, cloud: str, snapshot: Snapshot) -> None:
     """Replace the cloud's file. Raises Fault if it cannot be written."""
-    files.write(_path(state, cloud), json.dumps(snapshot.to_json()), mode=0o600)
+    files.write(_path(state, cloud), snapshot.to_text(), mode=0o600)
 
 
 def recall(state: Path, cloud: str) -> Snapshot | None:
@@ -27,7 +26,7 @@ def recall(state: Path, cloud: str) -> Snapshot | None:
     if not path.exists():
         return None
     try:
-        return Snapshot.from_json(json.loads(files.read(path, limit_octets=SIZE_LIMIT_OCTETS)))
-    except (Fault, ValueError, KeyError, TypeError) as error:
+        return Snapshot.from_text(files.read_text(path, limit_octets=SIZE_LIMIT_OCTETS))
+    except Fault as error:
         log.warning("%s cannot be used, beginning afresh: %s", path, error)
         return None

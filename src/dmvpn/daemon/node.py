@@ -5,14 +5,14 @@ import contextlib
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 from dmvpn.daemon import memory
 from dmvpn.daemon.authority import Authority
 from dmvpn.daemon.cloud import Cloud, Doors
 from dmvpn.daemon.ike import Ike
-from dmvpn.daemon.security import Down, Remote, Up
+from dmvpn.daemon.security import Down, Up
 from dmvpn.daemon.settings import Settings
 from dmvpn.errors import Fault
 from dmvpn.identity.claims import Claims
@@ -24,6 +24,7 @@ from dmvpn.linux.upcalls import NeighbourQuestions
 from dmvpn.nhrp.events import Egress, RouteChanged, RouteGone, Used
 
 Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 log = logging.getLogger("dmvpnd")
 
 PLANE_POLL_S = 5.0
@@ -54,7 +55,7 @@ class Node:
         self._neighbours = Neighbours(settings.route_protocol)
         self._routes = Routes(settings.shortcut_table, settings.route_protocol)
         self._questions = NeighbourQuestions()
-        self._plane = PlaneClient(settings.paths.gre, self._plane_restarted)
+        self._plane = PlaneClient(settings.paths.gre, on_connect=self._permit_all)
         self._sent: dict[tuple[str, Address], int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -77,7 +78,7 @@ class Node:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.ike.run())
                 if self._uses_userspace():
-                    group.create_task(self._plane.watch())
+                    group.create_task(self._plane.run())
                     group.create_task(self._poll_plane())
                 group.create_task(self._remember_often())
         finally:
@@ -127,9 +128,6 @@ class Node:
     def _uses_userspace(self) -> bool:
         return any(cloud.plane == "userspace" for cloud in self.settings.clouds)
 
-    def _plane_restarted(self) -> None:
-        self._spawn(self._permit_all())
-
     async def _permit_all(self) -> None:
         """A new dmvpn-gre, or a new dmvpnd: what the peers may send is told anew."""
         for cloud in self.clouds.values():
@@ -142,9 +140,8 @@ class Node:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def remote_of(self, nbma: Address) -> Remote | None:
-        standing = self.ike.standing(nbma)
-        return standing.remote if standing else None
+    def now(self) -> float:
+        return self._loop.time()
 
     # ------------------------------------------------------------ kernel
 
@@ -170,8 +167,8 @@ class Node:
                     pass
 
     def _sweep(self) -> None:
-        """Shortcuts and neighbour entries of a former life that no engine remembers would never expire: take them away."""
-        kept_routes = set()
+        """What a former life left and no engine remembers would never expire: take it away."""
+        kept_routes: set[Network] = set()
         for cloud in self.clouds.values():
             kept_routes |= cloud.remembered_prefixes()
             for row in self._neighbours.ours(cloud.settings.device):

@@ -1,7 +1,7 @@
 """Which SAs should be, decided without touching charon: what stands and what is wanted in, orders out.
 
 Rules, each learnt by running it:
-- Both ends of a wanted pair initiate from the NAT-T port at every candidate; what answers first wins, the rest is ended.
+- Both ends of a wanted pair initiate from the NAT-T port at every candidate; what answers first wins.
 - Two SAs of one pair: the one that the higher transport address started is ended; both ends agree without talking.
 - An IKE SA whose child was refused stays up empty: it is ended, or the next attempt finds it "existing".
 - A dead path is cured by terminate and initiate, never by rekeying (charon keeps the dead address).
@@ -184,9 +184,7 @@ class Security:
 
     def next_due(self) -> float | None:
         times = [
-            wanted.next_try
-            for nbma, wanted in self._wanted.items()
-            if nbma not in self._standing and wanted.remotes
+            wanted.next_try for nbma, wanted in self._wanted.items() if nbma not in self._standing and wanted.remotes
         ]
         return min(times, default=None)
 

@@ -77,6 +77,7 @@ class Pinger:
     def _read(self) -> Echo | None:
         octets, ancillary, _flags, source = self._socket.recvmsg(_READ_OCTETS, 256)
         now = time.monotonic()
+        sequence: int
         if source[0].partition("%")[0] != str(self._destination):
             return None
         if self._destination.version == 4:
@@ -97,6 +98,6 @@ def _ttl(ancillary: list[tuple[int, int, bytes]]) -> int:
 
 
 def _checksum(octets: bytes) -> int:
-    total = sum(struct.unpack(f"!{(len(octets) + 1) // 2}H", octets + b"\0" * (len(octets) % 2)))
+    total: int = sum(struct.unpack(f"!{(len(octets) + 1) // 2}H", octets + b"\0" * (len(octets) % 2)))
     total = (total >> 16) + (total & 0xFFFF)
     return ~(total + (total >> 16)) & 0xFFFF

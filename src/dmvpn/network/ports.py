@@ -1,6 +1,6 @@
 """The kernel's names of uplinks and networks on one router."""
 
-from dmvpn.network.model import Network, SiteNetwork, Uplink
+from dmvpn.network.model import SiteNetwork, Uplink
 from dmvpn.network.places import Place, own_addresses
 from dmvpn.network.plan import Lan
 from dmvpn.network.plan import Uplink as PlannedUplink
@@ -57,15 +57,3 @@ def planned_lans(place: Place) -> tuple[Lan, ...]:
         for name, net in place.site.networks.items()
         for address in own_addresses(place, name, net)
     )
-
-
-def device_of(network: Network, place: Place) -> dict[str, str]:
-    """Every device of the router's own ports with the words that name its use."""
-    found: dict[str, str] = {}
-    for name, uplink in place.router.uplinks.items():
-        found.setdefault(uplink_device(name, uplink), f"uplink {name}")
-    for name, net in place.site.networks.items():
-        device = lan_device(place, net)
-        if device is not None:
-            found.setdefault(device, f"network {name}")
-    return found

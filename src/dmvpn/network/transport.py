@@ -3,7 +3,7 @@
 from ipaddress import IPv4Address, IPv4Network
 
 from dmvpn.network.model import Network
-from dmvpn.network.places import Place, places
+from dmvpn.network.places import Place
 from dmvpn.network.plan import Address
 
 
@@ -19,8 +19,3 @@ def transport_address(network: Network, place: Place) -> Address:
 def derived(range_: IPv4Network, tunnel_address: Address) -> IPv4Address:
     """The range's network bits, the tunnel address's host bits: 100.64.0.0/16 and 10.255.1.11 give 100.64.1.11."""
     return IPv4Address(int(range_.network_address) | int(tunnel_address) & int(range_.hostmask))
-
-
-def transport_addresses(network: Network) -> dict[str, Address]:
-    """Of every router of ours, by its name."""
-    return {place.name: transport_address(network, place) for place in places(network) if place.ours}

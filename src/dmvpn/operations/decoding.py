@@ -8,7 +8,7 @@ from pathlib import Path
 from dmvpn.errors import WrongInput
 from dmvpn.linux import files
 from dmvpn.nhrp import captures, frames, packet, text
-from dmvpn.nhrp.packet import Malformed
+from dmvpn.nhrp.cursor import Malformed
 
 
 @dataclass(frozen=True, slots=True)

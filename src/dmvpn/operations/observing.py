@@ -1,4 +1,4 @@
-"""What runs: status, peers, cache, ping with its path, explain. Facts come from dmvpnd; nothing here changes anything."""
+"""What runs: status, peers, cache, ping with its path, explain. Facts come from dmvpnd."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -95,7 +95,7 @@ def _place(name: str, plan: Plan) -> Place:
 
 
 def explain(here: Here, source: str, destination: str) -> tuple[PathView, ...]:
-    """What each router on the way from `source` to `destination` does with such packets, and the same on the way back."""
+    """What each router on the way from `source` to `destination` does with such packets, and on the way back."""
     start, end = place(here, source), place(here, destination)
     if start.router == end.router:
         raise WrongInput(destination, f"is on the same router as {source}", "name two routers or sites")

@@ -60,7 +60,7 @@ def plans(file: NetworkFile) -> dict[str, Plan]:
 
 
 def secrets(file: NetworkFile, router: str) -> dict[str, bytes]:
-    """The contents of the secret files that this router's Plan needs. Raises Fault if one is missing or open to others."""
+    """The secret files that this router's Plan needs. Raises Fault if one is missing or open to others."""
     found = {}
     for name in compile.secret_files(file.network, router):
         path = file.directory / name

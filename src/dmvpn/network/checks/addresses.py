@@ -82,6 +82,8 @@ def tunnel_addresses(network: Network) -> Iterator[Problem]:
             for index, address in enumerate(member.tunnel.address):
                 key = (*member.key, "address", index)
                 prefix = next((overlay for overlay in cloud.overlay if address in overlay), None)
+                if not cloud.overlay:
+                    continue  # reported at the cloud
                 if prefix is None:
                     overlays = " and ".join(str(overlay) for overlay in cloud.overlay)
                     yield Problem(key, f"{address} is not in the overlay of {name}", f"use an address of {overlays}")

@@ -39,7 +39,7 @@ def redistribution(network: Network) -> Iterator[Problem]:
                 yield Problem(key, f"cloud {name} takes its own routes", "remove it")
             elif other in network.clouds and (other, name) not in reported and _reaches(network, other, name):
                 reported.add((name, other))
-                what = f"{name} takes the routes of {other}, and {other} those of {name}"
+                what = f"{name} takes the routes of {other}, and its own come to {other}"
                 yield Problem(key, what, "keep one direction: routes that go round come back better than they left")
 
 

@@ -1,0 +1,129 @@
+"""What dmvpnd answers, and to whom: readers, root, and other routers through the overlay."""
+
+import asyncio
+import contextlib
+import logging
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from dmvpn.daemon import paths, views
+from dmvpn.daemon.control import PathView
+from dmvpn.daemon.node import Node
+from dmvpn.daemon.server import Server, ask_tcp
+from dmvpn.daemon.wire import to_wire
+from dmvpn.errors import Fault
+from dmvpn.nhrp.events import Forget
+
+log = logging.getLogger("dmvpnd")
+
+# Only on overlay addresses, so only routers whose certificate we checked can ask; any port will do.
+OVERLAY_PORT = 2332
+HOPS_LIMIT = 8
+HOP_TIMEOUT_S = 3.0
+LISTEN_AGAIN_S = 2.0
+
+
+class Answers:
+    """Opens the sockets and dispatches what is asked."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._server = Server()
+        self._listening: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        where = self._node.settings.paths
+        await self._server.open_unix(where.control, self._admin, mode=0o600)
+        await self._server.open_unix(where.reading, self._read, mode=0o660)
+        self._listening = asyncio.create_task(self._listen_on_overlay())
+
+    async def close(self) -> None:
+        if self._listening is not None:
+            self._listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._listening
+        await self._server.close()
+
+    async def _listen_on_overlay(self) -> None:
+        """An overlay address may come a moment after us."""
+        waiting = [str(address) for cloud in self._node.settings.clouds for address in cloud.addresses]
+        while waiting:
+            for address in list(waiting):
+                try:
+                    await self._server.open_tcp(address, OVERLAY_PORT, self._other_router)
+                    waiting.remove(address)
+                except Fault as fault:
+                    log.info("%s", fault)
+            if waiting:
+                await asyncio.sleep(LISTEN_AGAIN_S)
+
+    async def _other_router(self, question: dict[str, Any]) -> Any:
+        if question["ask"] != "path":
+            raise Fault("question", "other routers may ask for a path only")
+        return await self._read(question)
+
+    async def _admin(self, question: dict[str, Any]) -> Any:
+        if question["ask"] == "purge":
+            prefix = question.get("prefix")
+            forget = Forget(None if prefix is None else _network(prefix))
+            for cloud in self._node.clouds.values():
+                cloud.feed(forget)
+            return {}
+        return await self._read(question)
+
+    async def _read(self, question: dict[str, Any]) -> Any:
+        match question["ask"]:
+            case "status":
+                await self._node.look_at_plane()
+                return to_wire(await views.status(self._node))
+            case "moments":
+                return views.moments(self._node)
+            case "path":
+                return to_wire(paths.path_view(self._node, _address(question.get("destination"))))
+            case "explain":
+                return to_wire(await self._explain(question))
+            case other:
+                raise Fault("question", f"{other!r} is not known here", "ask status, moments, path or explain")
+
+    async def _explain(self, question: dict[str, Any]) -> tuple[PathView, ...]:
+        words = {name: str(_address(question.get(name))) for name in ("from", "to", "source", "destination")}
+        there = await self._follow(words["from"], words["destination"])
+        back = await self._follow(words["to"], words["source"])
+        return (*there, *back)
+
+    async def _follow(self, router: str, destination: str) -> list[PathView]:
+        """Ask router after router, each for its own part, until the destination is reached."""
+        views_on_way: list[PathView] = []
+        asked: set[str] = set()
+        while router and router not in asked and len(asked) < HOPS_LIMIT:
+            asked.add(router)
+            view = await self._ask_for_path(router, destination)
+            views_on_way.append(view)
+            router = "" if view.arrived else view.gateway
+        return views_on_way
+
+    async def _ask_for_path(self, router: str, destination: str) -> PathView:
+        own = {str(address) for cloud in self._node.settings.clouds for address in cloud.addresses}
+        if router in own:
+            return paths.path_view(self._node, ip_address(destination))
+        try:
+            answer = await ask_tcp(
+                router, OVERLAY_PORT, {"ask": "path", "destination": destination}, timeout_s=HOP_TIMEOUT_S
+            )
+            return paths.from_wire(answer)
+        except Fault as fault:
+            return paths.silent(router, destination, str(fault))
+
+
+def _address(text: object) -> Any:
+    try:
+        return ip_address(str(text))
+    except ValueError as error:
+        raise Fault("question", f"{text!r} is not an address") from error
+
+
+def _network(text: object) -> Any:
+    try:
+        return ip_network(str(text), strict=False)
+    except ValueError as error:
+        raise Fault("question", f"{text!r} is not a prefix") from error

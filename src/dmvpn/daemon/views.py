@@ -1,0 +1,275 @@
+"""The node's status, put together from the engines, charon, the data plane, the rule set and FRR."""
+
+import asyncio
+from typing import Any
+
+from dmvpn.daemon.cloud import Cloud
+from dmvpn.daemon.control import CacheRow, CloudRow, HubRow, NodeStatus, PeerRow, State, Trouble
+from dmvpn.daemon.node import Node
+from dmvpn.daemon.paths import WHY
+from dmvpn.errors import Fault
+from dmvpn.linux import kernel_facts, ruleset, vtysh
+from dmvpn.nhrp.cache import BindingKind
+from dmvpn.nhrp.registration_client import HubState
+from dmvpn.nhrp.shortcut import ShortcutState
+from dmvpn.nhrp.view import BindingRow, ShortcutRow, View
+from dmvpn.nhrp.view import HubRow as EngineHubRow
+
+SEVERE, WARNING, REMARK = 3, 2, 1
+CISCO_LETTERS = {
+    BindingKind.HUB: "S",
+    BindingKind.REGISTERED: "D",
+    BindingKind.REQUESTER: "DX",
+    BindingKind.LOCAL: "SL",
+}
+
+
+async def status(node: Node) -> NodeStatus:
+    """Everything `dmvpn status` shows. What cannot be asked right now is a trouble, not a fault."""
+    seen = {name: cloud.engine.view(node.now()) for name, cloud in node.clouds.items()}
+    bgp, bgp_trouble = await _bgp(node)
+    guards = await asyncio.to_thread(_guards, node.settings.network)
+    hubs = tuple(_hub(name, row) for name, view in seen.items() for row in view.hubs)
+    peers = tuple(row for name, view in seen.items() for row in _peers(node, name, view))
+    troubles = (*_troubles(node, hubs, peers), *bgp_trouble)
+    return NodeStatus(
+        network=node.settings.network,
+        router=node.settings.router,
+        transport=str(node.settings.transport),
+        uptime_s=node.now() - node.started_at,
+        charon=node.ike.version if not node.ike.trouble else node.ike.trouble,
+        aes=kernel_facts.has_aes(),
+        clouds=tuple(_cloud(node, cloud, seen[name]) for name, cloud in node.clouds.items()),
+        hubs=hubs,
+        peers=peers,
+        cache=tuple(row for name, view in seen.items() for row in _cache(node.clouds[name], view)),
+        bgp=bgp,
+        guards=guards,
+        troubles=tuple(sorted(troubles, key=lambda trouble: -trouble.severity)),
+    )
+
+
+def moments(node: Node) -> list[dict[str, Any]]:
+    """What the engines remember having done, oldest first."""
+    now = node.now()
+    rows = [
+        {
+            "age_s": round(now - one.at, 3),
+            "cloud": name,
+            "happening": one.happening,
+            "subject": one.subject,
+            "detail": one.detail,
+        }
+        for name, cloud in node.clouds.items()
+        for one in cloud.moments
+    ]
+    return sorted(rows, key=lambda row: -row["age_s"])
+
+
+def _guards(network: str) -> dict[str, int]:
+    try:
+        return ruleset.counters(f"dmvpn_{network}")
+    except Fault:
+        return {}
+
+
+async def _bgp(node: Node) -> tuple[tuple[dict[str, Any], ...], tuple[Trouble, ...]]:
+    try:
+        rows = await asyncio.to_thread(vtysh.bgp_peers, node.settings.paths.frr_run)
+    except Fault as fault:
+        return (), (Trouble(WARNING, f"BGP cannot be asked: {fault}", "dmvpn apply"),)
+    named = tuple(
+        {"address": str(one.address), "asn": one.asn, "state": one.state, "prefixes": one.prefixes} for one in rows
+    )
+    down = [one for one in named if one["state"] != "Established"]
+    if not named or not down:
+        return named, ()
+    where = ", ".join(str(one["address"]) for one in down)
+    return named, (Trouble(SEVERE, f"BGP with {where} is not established", "dmvpn peers"),)
+
+
+# ---------------------------------------------------------------- rows
+
+
+def _cloud(node: Node, cloud: Cloud, view: View) -> CloudRow:
+    plane = node.plane_view
+    tunnel = plane.state.tunnels.get(cloud.settings.device) if plane.state else None
+    drops: dict[str, int] = {f"nhrp {reason.value}": count for reason, count in view.dropped.items()}
+    if tunnel is not None:
+        drops |= {f"gre {reason}": count for reason, count in tunnel.drops.items()}
+    if plane.state is None:
+        socket = plane.trouble or "down"
+    else:
+        socket = "bound" if plane.state.bound else "waiting for charon's device"
+    return CloudRow(
+        name=cloud.settings.name,
+        device=cloud.settings.device,
+        role=cloud.settings.role,
+        plane=cloud.settings.plane,
+        mtu_octets=cloud.settings.mtu_octets,
+        addresses=tuple(map(str, cloud.settings.addresses)),
+        socket=socket,
+        counters={
+            **{f"sent {kind.name.lower()}": count for kind, count in view.sent.items()},
+            **{f"received {kind.name.lower()}": count for kind, count in view.received.items()},
+        },
+        drops={reason: count for reason, count in drops.items() if count},
+    )
+
+
+def _hub(cloud: str, row: EngineHubRow) -> HubRow:
+    return HubRow(
+        cloud=cloud,
+        router=row.name,
+        overlay=" ".join(map(str, row.protocol)),
+        nbma=str(row.nbma),
+        state="up" if row.is_up else row.state.value,
+        why="" if row.is_up else row.reason,
+        since_s=row.age_s,
+        rtt_ms=None if row.rtt_s is None else row.rtt_s * 1000,
+    )
+
+
+def _peers(node: Node, cloud: str, view: View) -> list[PeerRow]:
+    rows = [_hub_peer(node, cloud, row) for row in view.hubs]
+    rows += [_client(node, cloud, row) for row in view.bindings if row.kind is BindingKind.REGISTERED]
+    rows += [_shortcut(node, cloud, row) for row in view.shortcuts]
+    return rows
+
+
+def _hub_peer(node: Node, cloud: str, row: EngineHubRow) -> PeerRow:
+    standing = node.ike.standing(row.nbma)
+    state = State.DIRECT if row.is_up else State.CONNECTING if row.state is not HubState.REFUSED else State.DOWN
+    layer = "UP" if row.is_up else "IKE" if standing else "UNDERLAY"
+    return PeerRow(
+        cloud=cloud,
+        name=row.name,
+        overlay=" ".join(map(str, row.protocol)),
+        kind="hub",
+        state=state,
+        layer=layer,
+        why="" if row.is_up else row.reason,
+        prefixes=(),
+        since_s=row.age_s,
+        expires_s=None,
+        rtt_ms=None if row.rtt_s is None else row.rtt_s * 1000,
+        **_transport(node, cloud, row.nbma),
+    )
+
+
+def _client(node: Node, cloud: str, row: BindingRow) -> PeerRow:
+    claims = node.authority.claims(row.nbma) if row.nbma else None
+    return PeerRow(
+        cloud=cloud,
+        name=claims.router if claims else "",
+        overlay=str(row.protocol),
+        kind="client",
+        state=State.DIRECT if row.bound else State.DOWN,
+        layer="UP" if row.bound else "UNDERLAY",
+        why="" if row.bound else "no SA stands",
+        prefixes=tuple(map(str, claims.prefixes)) if claims else (),
+        since_s=row.age_s,
+        expires_s=row.expires_s,
+        rtt_ms=None,
+        **_transport(node, cloud, row.nbma),
+    )
+
+
+def _shortcut(node: Node, cloud: str, row: ShortcutRow) -> PeerRow:
+    if row.state is ShortcutState.UP:
+        state, layer = State.DIRECT, "UP"
+    elif row.state is ShortcutState.NEGATIVE:
+        state, layer = State.VIA_HUB, "NHRP"
+    else:
+        state, layer = State.CONNECTING, "IKE" if row.state is ShortcutState.PROBING else "NHRP"
+    return PeerRow(
+        cloud=cloud,
+        name=node.authority.name(row.nbma) if row.nbma else "",
+        overlay=str(row.gateway or row.destination),
+        kind="shortcut",
+        state=state,
+        layer=layer,
+        why="" if state is State.DIRECT else WHY[row.why].value,
+        prefixes=(str(row.prefix),),
+        since_s=row.age_s,
+        expires_s=row.expires_s,
+        rtt_ms=None if row.rtt_s is None else row.rtt_s * 1000,
+        **_transport(node, cloud, row.nbma),
+    )
+
+
+def _transport(node: Node, cloud: str, nbma: Any) -> dict[str, Any]:
+    """What charon and the data plane say of the peer behind an NBMA address."""
+    standing = node.ike.standing(nbma) if nbma is not None else None
+    state = node.plane_view.state
+    tunnel = state.tunnels.get(node.clouds[cloud].settings.device) if state else None
+    counters = tunnel.peers.get(nbma) if tunnel else None
+    return {
+        "nbma": str(nbma or ""),
+        "endpoint": f"{standing.remote.host}:{standing.remote.port}" if standing else "",
+        "tx_octets": counters.tx_octets if counters else 0,
+        "rx_octets": counters.rx_octets if counters else 0,
+    }
+
+
+def _cache(cloud: Cloud, view: View) -> list[CacheRow]:
+    device = cloud.settings.device
+    rows = [
+        _cache_binding(cloud.settings.name, device, row) for row in view.bindings if row.kind is not BindingKind.LOCAL
+    ]
+    for row in view.shortcuts:
+        up = row.state is ShortcutState.UP
+        rows.append(
+            CacheRow(
+                cloud=cloud.settings.name,
+                device=device,
+                protocol=str(row.prefix if row.prefix.num_addresses > 1 else row.destination),
+                nbma=str(row.nbma or "UNKNOWN"),
+                claimed_nbma="",
+                attributes="DT1" if up else "I",
+                state="UP" if up else "IKE" if row.state is ShortcutState.CONNECTING else "NHRP",
+                since_s=row.age_s,
+            )
+        )
+    return rows
+
+
+def _cache_binding(cloud: str, device: str, row: BindingRow) -> CacheRow:
+    natted = row.claimed_nbma is not None and row.claimed_nbma != row.nbma
+    private = {endpoint.address for endpoint in row.private}
+    if row.observed is not None and private and row.observed.address not in private:
+        natted = True
+    return CacheRow(
+        cloud=cloud,
+        device=device,
+        protocol=str(row.protocol),
+        nbma=str(row.nbma or "UNKNOWN"),
+        claimed_nbma=str(row.claimed_nbma or ""),
+        attributes=CISCO_LETTERS.get(row.kind, "I") + ("N" if natted else ""),
+        state="UP" if row.bound or row.kind is BindingKind.REQUESTER else "IKE",
+        since_s=row.age_s,
+    )
+
+
+def _troubles(node: Node, hubs: tuple[HubRow, ...], peers: tuple[PeerRow, ...]) -> list[Trouble]:
+    found = []
+    if node.ike.trouble:
+        found.append(Trouble(SEVERE, f"charon: {node.ike.trouble}", "dmvpn run"))
+    if node.plane_view.trouble and any(cloud.settings.plane == "userspace" for cloud in node.clouds.values()):
+        found.append(Trouble(SEVERE, f"data plane: {node.plane_view.trouble}", "dmvpn run"))
+    down = [hub for hub in hubs if hub.state != "up"]
+    if down:
+        severity = SEVERE if len(down) == len(hubs) else WARNING
+        words = ", ".join(f"{hub.router} is {hub.state}" + (f" ({hub.why})" if hub.why else "") for hub in down)
+        found.append(Trouble(severity, f"hub {words}", f"dmvpn explain {node.settings.router} {down[0].router}"))
+    for peer in peers:
+        if peer.kind == "client" and peer.state is State.DOWN:
+            found.append(Trouble(WARNING, f"{peer.name or peer.overlay} is down ({peer.why})", "dmvpn peers"))
+        if peer.kind == "shortcut" and peer.state is State.VIA_HUB:
+            where = peer.name or peer.overlay
+            found.append(
+                Trouble(
+                    REMARK, f"{where} goes via the hub: {peer.why}", f"dmvpn explain {node.settings.router} {where}"
+                )
+            )
+    return found

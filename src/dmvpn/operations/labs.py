@@ -1,0 +1,174 @@
+"""Labs: a whole network of a file on this machine, with the same apply as on a real router."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dmvpn.errors import Fault, WrongInput
+from dmvpn.identity import authority
+from dmvpn.lab import lifecycle, private, running
+from dmvpn.lab.derive import topology_of
+from dmvpn.lab.graph import mermaid
+from dmvpn.lab.impairment import Change
+from dmvpn.lab.lifecycle import Progress
+from dmvpn.lab.node import LabNode
+from dmvpn.lab.running import Lab, LabStatus
+from dmvpn.linux import files
+from dmvpn.network.plan import Plan
+from dmvpn.operations import change, pki, reading
+from dmvpn.operations.here import Here
+from dmvpn.operations.reading import NetworkFile
+from dmvpn.render.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Papers:
+    """What one lab router is given: as from `pki issue`."""
+
+    ca: bytes
+    certificate: bytes
+    key: bytes
+
+
+def papers(file: NetworkFile, plans: dict[str, Plan]) -> dict[str, Papers]:
+    """A certificate authority for this lab alone, and every router's certificate. Its key is kept nowhere."""
+    now = datetime.now(UTC)
+    ca, ca_key = authority.create_authority(file.network.network, file.network.transport, now=now)
+    found = {}
+    for router, plan in plans.items():
+        certificate, key = authority.issue(ca, ca_key, pki.claims_of(plan), plan.ike.identity, now=now)
+        if key is None:
+            raise Fault(router, "no key was made for it")
+        found[router] = Papers(ca, certificate, key)
+    return found
+
+
+def up(path: Path, name: str | None, report: Callable[[Progress], None]) -> Lab:
+    """A lab that stays until `down`."""
+    file, plans = _read(path)
+    return lifecycle.up(
+        file.network.lab,
+        tuple(plans.values()),
+        name=name or file.network.network,
+        file=str(path),
+        configure=partial(_configure, file, plans, papers(file, plans)),
+        foreign=_foreign(file, plans),
+        report=report,
+    )
+
+
+@contextmanager
+def held(path: Path, name: str | None, report: Callable[[Progress], None]) -> Iterator[Lab]:
+    """A lab for as long as the block lasts."""
+    file, plans = _read(path)
+    with lifecycle.held(
+        file.network.lab,
+        tuple(plans.values()),
+        name=name or file.network.network,
+        file=str(path),
+        configure=partial(_configure, file, plans, papers(file, plans)),
+        foreign=_foreign(file, plans),
+        report=report,
+    ) as lab:
+        yield lab
+
+
+def find(name: str | None) -> Lab:
+    return running.find(name)
+
+
+def _read(path: Path) -> tuple[NetworkFile, dict[str, Plan]]:
+    file = reading.read(path)
+    plans = reading.plans(file)
+    if not plans:
+        raise WrongInput(str(path), "has no router of ours", "a lab runs routers of platform debian or alpine")
+    return file, plans
+
+
+def _foreign(file: NetworkFile, plans: dict[str, Plan]) -> tuple[str, ...]:
+    every = (router for site in file.network.sites.values() for router in site.routers)
+    return tuple(router for router in every if router not in plans)
+
+
+def _configure(file: NetworkFile, plans: dict[str, Plan], given: dict[str, Papers], node: LabNode) -> None:
+    """Inside the router's own namespaces: what a real router gets by `pki install` and `apply`."""
+    plan = plans[node.name]
+    refuse_the_hosts_etc()
+    layout = Layout(plan.network)
+    source = Path("/run/dmvpn-papers")
+    files.make_directory(source, mode=0o700)
+    own = given[node.name]
+    files.write(source / pki.CA_CERTIFICATE, own.ca)
+    files.write(source / pki.ROUTER_CERTIFICATE, own.certificate)
+    files.write_secret(source / pki.ROUTER_KEY, own.key)
+    pki.install(source)
+    prepared = change.Prepared(file, plan, change.render(file, plan), Here(plan.network, layout))
+    change.apply(prepared, "lab up", guard=refuse_the_hosts_etc)
+
+
+def refuse_the_hosts_etc() -> None:
+    """A lab router must never write to the host's /etc. Raises Fault when this is not a lab's."""
+    if not private.MARKER.exists():
+        raise Fault("/etc", "is the host's, not a lab router's", "this is a bug of the lab: nothing was written")
+
+
+# ---------------------------------------------------------------- a lab that is up
+
+
+def inside(command: Sequence[str]) -> tuple[str, ...]:
+    """`dmvpn` inside a node is this very program, wherever it is installed."""
+    first = str(Path(sys.executable).with_name("dmvpn")) if command[0] == "dmvpn" else command[0]
+    return (first, *command[1:])
+
+
+def impair(lab: Lab, link: str, words: Sequence[str]) -> str:
+    quality = lab.impair(link, Change.parse(words))
+    return f"{quality.link}: up {quality.up}; down {quality.down}"
+
+
+def heal(lab: Lab, what: Sequence[str]) -> str:
+    """One link, the path of two routers, or with nothing named all of it. Raises WrongInput."""
+    match what:
+        case []:
+            lab.heal_all()
+            return "everything is as the file says"
+        case [link]:
+            quality = lab.heal(link)
+            return f"{quality.link}: up {quality.up}; down {quality.down}"
+        case [a, b]:
+            lab.heal_path(a, b)
+            return f"the direct path {a} - {b} is healed"
+        case _:
+            raise WrongInput(" ".join(what), "is neither a link nor two routers", "write ROUTER.UPLINK, or A B")
+
+
+def capture(node: LabNode, device: str, file: str) -> int:
+    """tcpdump on a device of a node, to a pcap file or as text, until it is interrupted. Its exit status."""
+    argv = ("tcpdump", "-n", "-i", device, *(() if file == "-" else ("-U", "-w", str(Path(file).absolute()))))
+    return node.exec(argv)
+
+
+def graph(path: Path) -> str:
+    file, plans = _read(path)
+    return mermaid(topology_of(file.network.lab, tuple(plans.values())))
+
+
+def status_json(found: LabStatus) -> dict[str, Any]:
+    """What `lab status --json` prints."""
+    return {
+        "name": found.name,
+        "network": found.network,
+        "file": found.file,
+        "emulator": found.emulator.value,
+        "nodes": {node.name: node.kind.value for node in found.nodes},
+        "links": {link.link: {"up": link.up.to_json(), "down": link.down.to_json()} for link in found.links},
+        "cuts": found.cuts,
+        "relay_cpu_share": found.relay_cpu_share,
+        "relay": found.relay,
+        "not_started": found.not_started,
+    }
