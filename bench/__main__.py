@@ -8,8 +8,8 @@ from rich.console import Console
 
 from bench import load
 from bench.namespaces import Stage
-from bench.paths import PATHS, Path_, missing
 from bench.report import PathResult, machine, save, show_paths
+from bench.ways import PATHS, Way, missing
 from dmvpn.errors import Fault
 
 
@@ -33,7 +33,7 @@ def main() -> int:
     return 0
 
 
-def measure(console: Console, path: Path_, runs: int, seconds: float) -> PathResult:
+def measure(console: Console, path: Way, runs: int, seconds: float) -> PathResult:
     """All runs of one way, each on a stage of its own: nothing of the last one is left."""
     result = PathResult(path.name, path.what, skipped=missing(path))
     for number in range(1, runs + 1):

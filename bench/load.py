@@ -1,4 +1,4 @@
-"""The load: one TCP connection, and UDP packets of 64 octets in rising number until one in a hundred is lost. iperf3(1)."""
+"""The load: one TCP connection, and UDP packets of 64 octets, ever more until one in a hundred is lost. iperf3(1)."""
 
 import json
 import os

@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.namespaces import MTU_OCTETS, Node, Stage, wait_for
@@ -70,7 +71,7 @@ secrets {
 
 
 @dataclass(frozen=True, slots=True)
-class Path_:
+class Way:
     """One way. `needs` are its programs and the Debian packages that have them."""
 
     name: str
@@ -79,7 +80,7 @@ class Path_:
     needs: tuple[tuple[str, str], ...] = ()
 
 
-def missing(path: Path_) -> str:
+def missing(path: Way) -> str:
     """The first program that is not there, with its package; empty if all are."""
     for program, package in path.needs:
         if shutil.which(program) is None:
@@ -102,7 +103,7 @@ def _segments(stage: Stage) -> None:
     for node in stage.nodes:
         for device in ("eth0", "lan", "wan"):
             if f" {device}@" in node.ip("-o link"):
-                node.ip(f"link set {device} gso_max_segs 1 gso_max_size {MTU_OCTETS}")
+                node.ip(f"link set {device} gso_max_segs 1")
 
 
 def _tap(own: int, peer: int, router: Node) -> None:
@@ -179,6 +180,10 @@ def _protected(stage: Stage) -> None:
         _gre(stage, own, peer, router)
 
 
+def _has_device(router: Node, device: str) -> bool:
+    return f" {device}:" in router.ip("-o link")
+
+
 def _openvpn(stage: Stage) -> None:
     fingerprints = {}
     for own, _, router in _sides(stage):
@@ -201,21 +206,21 @@ def _openvpn(stage: Stage) -> None:
     log = stage.directory / "vpn2.log"
     wait_for(lambda: b"Initialization Sequence Completed" in log.read_bytes(), "the OpenVPN client")
     for own, peer, router in _sides(stage):
-        wait_for(lambda router=router: " tun0:" in router.ip("-o link"), "tun0")
+        wait_for(partial(_has_device, router, "tun0"), "tun0")
         router.ip(f"route add 10.1.{peer}.0/24 dev tun0 src 10.1.{own}.1")
 
 
 PATHS = (
-    Path_("veth", "bare veth, segmentation offload as the kernel has it", _bare),
-    Path_("veth-segments", "bare veth, every packet on its own", _segments),
-    Path_("gre", "dmvpn-gre without ESP", _clear),
-    Path_(
+    Way("veth", "bare veth, segmentation offload as the kernel has it", _bare),
+    Way("veth-segments", "bare veth, every packet on its own", _segments),
+    Way("gre", "dmvpn-gre without ESP", _clear),
+    Way(
         "plane",
         "dmvpn-gre, charon with kernel-libipsec, AES-256-GCM",
         _protected,
         ((str(CHARON), "strongswan-charon libcharon-extra-plugins"), ("swanctl", "strongswan-swanctl")),
     ),
-    Path_(
+    Way(
         "openvpn",
         "OpenVPN in user space, AES-256-GCM",
         _openvpn,
