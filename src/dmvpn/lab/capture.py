@@ -56,8 +56,10 @@ def start(node: LabNode, device: str, output: IO[bytes], *, arriving: str = "") 
     process.find("tcpdump")
     read, write = _pipe()
     direction = ("-Q", arriving) if arriving else ()
-    # -Z root: as its own user it could not write where root may; -U: a packet is in the file when it was seen.
-    argv = ("tcpdump", "-i", device, *direction, "-n", "-U", "-s", "192", "-B", "8192", "-Z", "root", "-w", "-")
+    # Immediate mode and -U: a packet is in the file when it was seen, not a second later, when we may have ended it.
+    # -Z root: as its own user it could not write where root may.
+    argv = ("tcpdump", "-i", device, *direction, "--immediate-mode", "-n", "-U", "-s", "192", "-B", "8192")
+    argv += ("-Z", "root", "-w", "-")
     running = node.start(argv, stdout=output, stderr=write)
     write.close()
     said = b""

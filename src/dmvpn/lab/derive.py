@@ -175,7 +175,7 @@ class _Drawing:
             way_out = next((gateway for gateway in gateways[host.network] if host.address in gateway.network), None)
             if way_out is None:
                 raise WrongInput(
-                    f"{where}.address", f"{host.address} is not in {host.network}", "give one of its prefix"
+                    f"{where}.address", f"{host.address} is not in {host.network}", "use an address of its prefix"
                 )
             node = self.add_node(name, NodeKind.HOST)
             node.addresses.append(("eth0", f"{host.address}/{way_out.network.prefixlen}"))

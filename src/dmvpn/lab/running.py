@@ -8,7 +8,7 @@ import select
 import signal
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -174,6 +174,8 @@ class Lab:
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
                 if not select.select([descriptor], [], [], DOWN_LIMIT_S)[0]:
                     raise Fault(f"lab {self.name}", f"did not end within {DOWN_LIMIT_S:g} s")
+                with suppress(ChildProcessError):
+                    os.waitpid(self.keeper_pid, 0)  # when it was this very process that brought the lab up
         state.sweep(self.directory.parent)
 
     def _impairable(self, link: str) -> Link:
