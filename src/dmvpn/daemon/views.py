@@ -133,7 +133,11 @@ def _hub(cloud: str, row: EngineHubRow) -> HubRow:
 def _peers(node: Node, cloud: str, view: View) -> list[PeerRow]:
     rows = [_hub_peer(node, cloud, row) for row in view.hubs]
     rows += [_client(node, cloud, row) for row in view.bindings if row.kind is BindingKind.REGISTERED]
-    rows += [_shortcut(node, cloud, row) for row in view.shortcuts]
+    by_peer: dict[Any, list[ShortcutRow]] = {}
+    for row in view.shortcuts:
+        # Several prefixes of one peer share its fate; before a peer is known each destination is on its own.
+        by_peer.setdefault((row.nbma or row.destination, row.state), []).append(row)
+    rows += [_shortcut(node, cloud, group) for group in by_peer.values()]
     return rows
 
 
@@ -175,7 +179,8 @@ def _client(node: Node, cloud: str, row: BindingRow) -> PeerRow:
     )
 
 
-def _shortcut(node: Node, cloud: str, row: ShortcutRow) -> PeerRow:
+def _shortcut(node: Node, cloud: str, group: list[ShortcutRow]) -> PeerRow:
+    row = group[0]
     if row.state is ShortcutState.UP:
         state, layer = State.DIRECT, "UP"
     elif row.state is ShortcutState.NEGATIVE:
@@ -190,8 +195,8 @@ def _shortcut(node: Node, cloud: str, row: ShortcutRow) -> PeerRow:
         state=state,
         layer=layer,
         why="" if state is State.DIRECT else WHY[row.why].value,
-        prefixes=(str(row.prefix),),
-        since_s=row.age_s,
+        prefixes=tuple(str(one.prefix) for one in group),
+        since_s=max(one.age_s for one in group),
         expires_s=row.expires_s,
         rtt_ms=None if row.rtt_s is None else row.rtt_s * 1000,
         **_transport(node, cloud, row.nbma),

@@ -33,7 +33,8 @@ class Pinger:
 
     def __init__(self, destination: Address) -> None:
         self._destination = destination
-        self._identifier = os.getpid() & 0xFFFF
+        # Process ids are small and alike in the namespaces of a lab or container: two pingers must not hear each other.
+        self._identifier = int.from_bytes(os.urandom(2), sys.byteorder)
         v4 = destination.version == 4
         self._request, self._answer = (_ECHO_REQUEST_V4, _ECHO_REPLY_V4) if v4 else (_ECHO_REQUEST_V6, _ECHO_REPLY_V6)
         family, protocol = (

@@ -1,6 +1,9 @@
 """Labs: a whole network of a file on this machine, with the same apply as on a real router."""
 
+import os
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,21 +12,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dmvpn import lab as lab_room
 from dmvpn.errors import Fault, WrongInput
 from dmvpn.identity import authority
-from dmvpn.lab import lifecycle, private, running
+from dmvpn.lab import lifecycle, private, runner, running, scenario
 from dmvpn.lab.derive import topology_of
 from dmvpn.lab.graph import mermaid
 from dmvpn.lab.impairment import Change
 from dmvpn.lab.lifecycle import Progress
 from dmvpn.lab.node import LabNode
 from dmvpn.lab.running import Lab, LabStatus
+from dmvpn.lab.story import Event, Figures, Outcome, StepBegan, StepEnded, StepGoesOn, StoryEnded
 from dmvpn.linux import files
+from dmvpn.linux.services import Supervised
 from dmvpn.network.plan import Plan
-from dmvpn.operations import change, pki, reading
+from dmvpn.operations import change, here, host, pki, reading
 from dmvpn.operations.here import Here
 from dmvpn.operations.reading import NetworkFile
 from dmvpn.render.layout import Layout
+
+__all__ = ["Event", "Outcome", "Progress", "StepBegan", "StepEnded", "StepGoesOn", "StoryEnded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,7 @@ def papers(file: NetworkFile, plans: dict[str, Plan]) -> dict[str, Papers]:
 
 def up(path: Path, name: str | None, report: Callable[[Progress], None]) -> Lab:
     """A lab that stays until `down`."""
+    refuse_without_root()
     file, plans = _read(path)
     return lifecycle.up(
         file.network.lab,
@@ -172,3 +181,63 @@ def status_json(found: LabStatus) -> dict[str, Any]:
         "relay": found.relay,
         "not_started": found.not_started,
     }
+
+
+# ---------------------------------------------------------------- scenarios
+
+SCENARIOS = Path(lab_room.__file__).parent / "scenarios"
+
+
+def run_scenario(which: str, name: str | None, tell: Callable[[Event | Progress], None]) -> int:
+    """Start the lab that a scenario names, play it, end the lab whatever happens. Its exit status.
+
+    `which` is a file, or the name of a scenario that comes with the package. Raises WrongInput for neither.
+    """
+    path = _scenario_path(which)
+    story = scenario.load(path)
+    network = scenario.network_path(story, path)
+    if network is None:
+        raise WrongInput(str(path), "names no network file", "add: network: FILE")
+    refuse_without_root()
+    began = time.monotonic()
+    with held(network, name or f"{path.stem}-{os.getpid()}", tell) as lab:
+        known: dict[str, Figures] = {"up": {"seconds": time.monotonic() - began, "routers": len(lab.routers())}}
+        return runner.run_scenario(story, lab, restart_unit=restart_unit, tell=tell, known=known).exit_code
+
+
+def _scenario_path(which: str) -> Path:
+    path = Path(which)
+    if path.is_file():
+        return path
+    ours = SCENARIOS / f"{which}.yaml"
+    if "/" not in which and ours.is_file():
+        return ours
+    names = ", ".join(sorted(one.stem for one in SCENARIOS.glob("*.yaml")))
+    raise WrongInput(which, "no such scenario file", f"give a file, or one of: {names}")
+
+
+def restart_unit(node: LabNode, unit: str, how: str) -> None:
+    """Restart one unit of a lab router by the end of its name, or end its process the hard way. "all": every unit."""
+    node.call(partial(_restart_here, unit, how))
+
+
+def _restart_here(unit: str, how: str) -> None:
+    for network in here.networks():
+        layout = Layout(network)
+        services = Supervised(network, Path(layout.run))
+        for row in services.status():
+            if row.name != f"dmvpn-{network}-{unit}" and unit != "all":
+                continue
+            if how == "kill" and row.pid is not None:
+                os.kill(row.pid, signal.SIGKILL)
+            elif how == "restart":
+                services.restart(row.name)
+
+
+def refuse_without_root() -> None:
+    if os.geteuid() != 0:
+        raise Fault(
+            "lab", "needs root: it makes network namespaces and TAP devices", "run it as root or in a container"
+        )
+    if not host.TUN.exists():
+        raise Fault(str(host.TUN), "missing", "modprobe tun, or start the container with --device /dev/net/tun")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dmvpn.errors import Finding, Problems, WrongInput
+from dmvpn.errors import Finding, Problems
 from dmvpn.linux import files
 from dmvpn.network import compile, loading, schema
 from dmvpn.network.model import Network
@@ -48,10 +48,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def plan_of(file: NetworkFile, router: str) -> Plan:
-    """The Plan of one router. Raises WrongInput if the file has no such router of ours."""
-    ours = compile.routers(file.network)
-    if router not in ours:
-        raise WrongInput(file.name, f"no router of ours is called {router}", f"it has {', '.join(ours) or 'none'}")
+    """The Plan of one router. Raises WrongInput for a router that is unknown or not ours, and for a missing secret."""
     return compile.compile_plan(file.network, router, secrets=secrets(file, router))
 
 

@@ -1,0 +1,85 @@
+"""A scenario as it is told on the terminal: one line a step, rewritten while it lasts where a person looks."""
+
+import sys
+from typing import Any
+
+from dmvpn.cli.text import say
+from dmvpn.operations.labs import Event, Outcome, Progress, StepBegan, StepEnded, StepGoesOn, StoryEnded
+
+MARKS = {Outcome.PASSED: "ok  ", Outcome.WARNED: "warn", Outcome.FAILED: "FAIL", Outcome.SKIPPED: "skip"}
+STYLES = {Outcome.PASSED: None, Outcome.WARNED: "yellow", Outcome.FAILED: "red", Outcome.SKIPPED: "dim"}
+CLEAR_LINE = "\r\x1b[2K"
+
+
+class Story:
+    """Hears a scenario's events, tells them, and keeps them for --json."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._live = not quiet and sys.stdout.isatty()
+        self._seconds = 0.0
+        self.record: list[dict[str, Any]] = []
+
+    def hear(self, event: Event | Progress) -> None:
+        match event:
+            case Progress():
+                self._line(f"  ok    {event.what}", event.seconds, None)
+            case StepBegan():
+                self._passing(f"  ..  {event.number:2}/{event.of} {event.name}")
+            case StepGoesOn():
+                self._passing(f"  ..    {event.seconds:5.1f}s {event.what}")
+            case StepEnded():
+                self._ended(event)
+            case StoryEnded():
+                self._over(event)
+
+    def _ended(self, event: StepEnded) -> None:
+        self.record.append(
+            {
+                "step": event.name,
+                "outcome": event.outcome.value,
+                "seconds": round(event.seconds, 3),
+                "figures": event.figures,
+                "why": event.why,
+            }
+        )
+        if event.outcome is Outcome.SKIPPED:
+            return
+        self._line(f"  {MARKS[event.outcome]}  {event.name}", event.seconds, STYLES[event.outcome])
+        if event.told:
+            self._say(f"          {event.told}")
+        for line in event.why:
+            self._say(f"          {line}", STYLES[event.outcome])
+
+    def _over(self, event: StoryEnded) -> None:
+        if self._quiet:
+            return
+        words = [f"{event.passed} steps passed"]
+        words += [f"{event.warned} with a warning"] if event.warned else []
+        words += [f"{event.failed} failed"] if event.failed else []
+        words += [f"{event.skipped} not reached"] if event.skipped else []
+        self._say(
+            f"{event.name}: {event.outcome.value} in {event.seconds:.0f} s: {', '.join(words)}", _style(event.outcome)
+        )
+        for line in event.closing:
+            self._say(line)
+
+    def _line(self, text: str, seconds: float, style: str | None) -> None:
+        self._say(f"{text}  ({seconds:.1f} s)", style)
+
+    def _say(self, text: str, style: str | None = None) -> None:
+        if self._quiet:
+            return
+        if self._live:
+            sys.stdout.write(CLEAR_LINE)
+        say(text, style=style)
+
+    def _passing(self, text: str) -> None:
+        """Something that the next line replaces: only where a person looks."""
+        if self._live:
+            sys.stdout.write(CLEAR_LINE + text[:100])
+            sys.stdout.flush()
+
+
+def _style(outcome: Outcome) -> str | None:
+    return "green" if outcome is Outcome.PASSED else STYLES[outcome]
