@@ -1,4 +1,4 @@
-"""Many engines in virtual time: a wire that loses, delays, doubles and reorders; a model of IKE; a model of forwarding."""
+"""Many engines in virtual time: a wire that loses, delays, doubles and reorders, and a model of forwarding."""
 
 import heapq
 from collections.abc import Callable
@@ -6,7 +6,9 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
 from itertools import count
 from random import Random
-from typing import Any
+from typing import Any, assert_never
+
+from simulated_ike import Ike, endpoint_of
 
 from dmvpn.nhrp.engine import Engine
 from dmvpn.nhrp.events import (
@@ -30,7 +32,6 @@ from dmvpn.nhrp.events import (
     RestartSecurity,
     Role,
     RouteChanged,
-    SecurityDown,
     SecurityUp,
     Send,
     UnbindNeighbour,
@@ -43,8 +44,6 @@ from dmvpn.nhrp.snapshot import Snapshot
 OVERLAY = ip_network("10.255.1.0/24")
 INTERNAL = ip_network("10.0.0.0/8")
 DEVICE = "acme-blue"
-IKE_S = 0.3  # one exchange, both ends' candidates being known
-IKE_GIVES_UP_S = 5.0
 VERDICT_S = 0.01
 
 
@@ -104,6 +103,19 @@ class Node:
     def nbma(self) -> Any:
         return self.settings.nbma
 
+    def kernel(self, action: BindNeighbour | UnbindNeighbour | InstallRoute | RemoveRoute) -> None:
+        match action:
+            case BindNeighbour(protocol, nbma):
+                self.neighbours[protocol] = nbma
+            case UnbindNeighbour(protocol):
+                assert protocol not in self.shortcuts.values(), "a neighbour went before its route: a black hole"
+                self.neighbours.pop(protocol, None)
+            case InstallRoute(prefix, gateway):
+                assert gateway in self.neighbours, "a route before its neighbour is a black hole"
+                self.shortcuts[prefix] = gateway
+            case RemoveRoute(prefix):
+                self.shortcuts.pop(prefix, None)
+
 
 class Simulation:
     def __init__(self, seed: int, *, hubs: int = 1, spokes: int = 3, wire: Wire | None = None, **settings: Any) -> None:
@@ -112,12 +124,11 @@ class Simulation:
         self.now = 0.0
         self.trace: list[str] = []
         self.cut: set[frozenset[Any]] = set()
-        self.no_ike: set[frozenset[Any]] = set()
         self.nodes: dict[Any, Node] = {}
         self.by_number: dict[int, Node] = {}
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._serial = count()
-        self._ike: dict[frozenset[Any], int] = {}
+        self.ike = Ike(self)
         self._extra = settings
         self.hub_numbers = list(range(1, hubs + 1))
         self.spoke_numbers = [spoke_number(number) for number in range(1, spokes + 1)]
@@ -188,7 +199,7 @@ class Simulation:
         own = Endpoint(IPv4Address(f"192.168.1.{node.number}"), 4500)
         self.tell(node, OwnEndpoints((own,)))
         for peer in sorted(node.sas):
-            self.tell(node, SecurityUp(peer, self._endpoint(peer)))
+            self.tell(node, SecurityUp(peer, endpoint_of(peer)))
 
     def restart(self, number: int, *, with_snapshot: bool, outage_s: float = 1.0) -> None:
         """kill -9 of the daemon: neighbours, routes and SAs stay in the kernel and the keying daemon."""
@@ -277,31 +288,18 @@ class Simulation:
             case Send():
                 node.sent.append((self.now, action))
                 self._transmit(node, action)
-            case BindNeighbour(protocol, nbma):
-                node.neighbours[protocol] = nbma
-            case UnbindNeighbour(protocol):
-                node.neighbours.pop(protocol, None)
-            case InstallRoute(prefix, gateway):
-                assert gateway in node.neighbours, "a route before its neighbour is a black hole"
-                node.shortcuts[prefix] = gateway
-            case RemoveRoute(prefix):
-                node.shortcuts.pop(prefix, None)
-            case WantSecurity(nbma):
-                node.wanted.add(nbma)
-                self._initiate(node, nbma)
-            case RestartSecurity(nbma):
-                node.wanted.add(nbma)
-                self._tear(node.nbma, nbma)
-                self._initiate(node, nbma)
-            case ReleaseSecurity(nbma):
-                node.wanted.discard(nbma)
-                self._tear(node.nbma, nbma)
+            case WantSecurity() | RestartSecurity() | ReleaseSecurity():
+                self.ike.perform(node, action)
             case Authorise():
                 self.at(VERDICT_S, lambda: self.tell(node, self._verdict(action)))
             case Dropped():
                 node.drops.append((self.now, action))
             case Log():
                 node.logs.append((self.now, action))
+            case BindNeighbour() | UnbindNeighbour() | InstallRoute() | RemoveRoute():
+                node.kernel(action)
+            case _:
+                assert_never(action)
 
     def _verdict(self, question: Authorise) -> Verdict:
         peer = self.nodes.get(question.nbma)
@@ -309,7 +307,7 @@ class Simulation:
         allowed = peer is not None and all(any(part.subnet_of(claim) for claim in peer.claims) for part in wanted)
         return Verdict(question.ticket, allowed, "" if allowed else "not claimed")
 
-    def _path_is_up(self, one: Any, other: Any) -> bool:
+    def path_is_up(self, one: Any, other: Any) -> bool:
         return frozenset((one, other)) not in self.cut
 
     def _transmit(self, node: Node, send: Send) -> None:
@@ -317,7 +315,7 @@ class Simulation:
         if receiver is None or send.nbma not in node.sas:
             return  # fails closed: nothing leaves without an SA
         for _ in range(2 if self.random.random() < self.wire.doubled else 1):
-            lost = self.random.random() < self.wire.loss or not self._path_is_up(node.nbma, send.nbma)
+            lost = self.random.random() < self.wire.loss or not self.path_is_up(node.nbma, send.nbma)
             delay = self.random.uniform(*self.wire.delay_s)
             if not lost:
                 self.at(delay, lambda: self._deliver(receiver, send.octets, node.nbma))
@@ -325,67 +323,6 @@ class Simulation:
     def _deliver(self, receiver: Node, octets: bytes, sender: Any) -> None:
         if sender in receiver.sas:
             self.tell(receiver, Received(octets, sender))
-
-    # ------------------------------------------------------------ a model of IKE
-
-    def _endpoint(self, nbma: Any) -> Endpoint:
-        return Endpoint(IPv4Address(f"203.0.113.{int(nbma) & 0xFF}"), 4500)
-
-    def _initiate(self, node: Node, nbma: Any) -> None:
-        """Up after an exchange if the path is; to another spoke only when both want it, as behind NAT."""
-        pair = frozenset((node.nbma, nbma))
-        if pair in self._ike or nbma == node.nbma:
-            return
-        if nbma in node.sas:
-            self.at(0.0, lambda: self.tell(node, SecurityUp(nbma, self._endpoint(nbma))))
-            return
-        attempt = self._ike[pair] = next(self._serial)
-        self.at(IKE_S, lambda: self._exchange(node, nbma, attempt, self.now + IKE_GIVES_UP_S))
-
-    def _exchange(self, node: Node, nbma: Any, attempt: int, until: float) -> None:
-        pair = frozenset((node.nbma, nbma))
-        if self._ike.get(pair) != attempt:
-            return
-        peer = self.nodes.get(nbma)
-        involved = [node] + ([peer] if peer is not None else [])
-        if peer is not None and self._can_meet(node, peer):
-            del self._ike[pair]
-            for one, other in ((node, peer), (peer, node)):
-                one.sas.add(other.nbma)
-                self.at(self.random.uniform(0, 0.05), lambda one=one, other=other: self._report_up(one, other.nbma))
-        elif self.now >= until:
-            del self._ike[pair]
-            for one in involved:
-                other = nbma if one is node else node.nbma
-                if other in one.wanted:
-                    self.tell(one, SecurityDown(other, "no answer"))
-        else:
-            self.at(0.2, lambda: self._exchange(node, nbma, attempt, until))
-
-    def _can_meet(self, node: Node, peer: Node) -> bool:
-        pair = frozenset((node.nbma, peer.nbma))
-        if pair in self.no_ike or not self._path_is_up(node.nbma, peer.nbma):
-            return False
-        a_hub = Role.HUB in (node.settings.role, peer.settings.role)
-        return a_hub or (peer.nbma in node.wanted and node.nbma in peer.wanted)
-
-    def _report_up(self, node: Node, nbma: Any) -> None:
-        if nbma in node.sas:
-            self.tell(node, SecurityUp(nbma, self._endpoint(nbma)))
-
-    def _tear(self, one: Any, other: Any) -> None:
-        """The delete reaches the peer only if the path is up; else it keeps its half."""
-        self._ike.pop(frozenset((one, other)), None)
-        for mine, theirs in ((one, other), (other, one)):
-            node = self.nodes.get(mine)
-            reached = mine == one or self._path_is_up(one, other)
-            if node is not None and theirs in node.sas and reached:
-                node.sas.discard(theirs)
-                self.at(0.01, lambda node=node, theirs=theirs: self._report_down(node, theirs))
-
-    def _report_down(self, node: Node, nbma: Any) -> None:
-        if nbma not in node.sas:
-            self.tell(node, SecurityDown(nbma, "closed"))
 
     # ------------------------------------------------------------ a model of forwarding
 
@@ -400,7 +337,7 @@ class Simulation:
             onward = self.nodes.get(nbma)
             if onward is None or nbma not in node.sas or node.nbma not in onward.sas:
                 return None
-            if not self._path_is_up(node.nbma, nbma) or len(path) > 8:
+            if not self.path_is_up(node.nbma, nbma) or len(path) > 8:
                 return None
             self.at(0.0, lambda node=node, nbma=nbma: self.tell(node, Used(nbma)))
             if came_from is not None:

@@ -53,7 +53,7 @@ class Endings:
 
     def give_up(self, shortcut: Shortcut, why: WhyNot) -> None:
         """This attempt failed. Once direct and still wanted is worth other attempts; a pair that never was is not."""
-        if not shortcut.up_once:
+        if not shortcut.up_once or why is WhyNot.VIA_HUB:
             self.negative(shortcut, why)
         elif self._core.now < shortcut.wanted_until:
             self.retry_later(shortcut, why)

@@ -49,9 +49,11 @@ class Engine:
         *,
         now: float,
         restored: Snapshot | None = None,
-        first_request_id: int = 1,
+        first_request_id: int | None = None,
     ) -> None:
-        first_id = first_request_id if restored is None else restored.request_id + SKIPPED_IDS
+        first_id = random.getrandbits(32) if first_request_id is None else first_request_id
+        if restored is not None:
+            first_id = restored.request_id + SKIPPED_IDS
         self._core = Core(settings, random, Requests(first_id), now)
         self._machines = Machines(self._core)
         self._reception = Reception(self._core, self._machines)

@@ -9,6 +9,7 @@ from dmvpn.nhrp.numbers import Kind
 from dmvpn.nhrp.packet import Packet
 
 REQUESTS_LIMIT: Final = 8192
+CLOSED_LIMIT: Final = 256
 ID_LIMIT: Final = 1 << 32
 
 REPLY_TO: Final = {
@@ -37,6 +38,7 @@ class Requests:
     def __init__(self, first_id: int) -> None:
         self._next_id = first_id % ID_LIMIT
         self._open: dict[int, Request] = {}
+        self._closed: dict[int, None] = {}  # the latest, so that a late reply is told from a forged one
 
     @property
     def next_id(self) -> int:
@@ -56,7 +58,14 @@ class Requests:
 
     def close(self, request_id: int | None) -> None:
         if request_id is not None:
-            self._open.pop(request_id, None)
+            if self._open.pop(request_id, None) is not None:
+                self._closed[request_id] = None
+            if len(self._closed) > CLOSED_LIMIT:
+                del self._closed[next(iter(self._closed))]
+
+    def was_open(self, request_id: int) -> bool:
+        """Was this one of the latest to be closed?"""
+        return request_id in self._closed
 
     def get(self, request_id: int) -> Request | None:
         return self._open.get(request_id)

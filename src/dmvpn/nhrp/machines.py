@@ -58,6 +58,7 @@ class Machines:
     def forget(self, prefix: Network | None) -> None:
         self.invalidation.forget(prefix)
         self.server.forget(prefix)
+        self.requesters.forget(prefix)
         self.indications.limiter.forget(prefix)
 
     def _wanted(self, destination: Address) -> None:
@@ -69,7 +70,8 @@ class Machines:
     def _path_dead(self, nbma: Address) -> None:
         self.shortcuts.path_dead(nbma)
         self.client.path_dead(nbma)
-        self.security.restart(nbma)
+        if self.security.is_wanted(nbma):
+            self.security.restart(nbma)
 
     def _path_answer(self, nbma: Address, code: int) -> None:
         self.client.path_answer(nbma, code)

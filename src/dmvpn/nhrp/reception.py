@@ -64,7 +64,9 @@ class Reception:
             return
         request = self._core.requests.match(packet)
         if request is None:
-            self._core.drop(DropReason.UNSOLICITED, sender, f"{packet.kind.name} {packet.request_id}")
+            late = self._core.requests.was_open(packet.request_id)
+            reason = DropReason.DUPLICATE if late else DropReason.UNSOLICITED
+            self._core.drop(reason, sender, f"{packet.kind.name} {packet.request_id}")
             return
         request.on_reply(packet, request.asked if sender is None else sender)
 

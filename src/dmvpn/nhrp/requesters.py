@@ -67,6 +67,12 @@ class Requesters:
             if binding.kind is BindingKind.REQUESTER and binding.protocol in network:
                 self._expire(binding.protocol)
 
+    def forget(self, network: Network | None) -> None:
+        """The operator's purge."""
+        for binding in self._core.bindings:
+            if binding.kind is BindingKind.REQUESTER and (network is None or binding.protocol in network):
+                self._expire(binding.protocol)
+
     def _refresh(self, known: Binding, holding_time_s: float) -> None:
         if known.kind is BindingKind.REQUESTER:
             self._hold(known, holding_time_s)

@@ -19,6 +19,7 @@ from dmvpn.nhrp.rib import Route, contains, host_of
 from dmvpn.nhrp.security import Security
 from dmvpn.nhrp.transit import Transit
 
+STRAIGHT_LIMIT: Final = 4096
 DEFAULT_ROUTE: Final = 0  # its length: no reason to answer for anything
 
 
@@ -51,6 +52,7 @@ class Resolution:
         self._requesters = requesters
         self._transit = transit
         self._answered = answered
+        self._straight: dict[Address, int] = {}  # requester: the id last answered straight
 
     def request(self, packet: Packet, octets: bytes, sender: Address | None) -> None:
         question = _Question(packet, octets, sender, self._whereabouts(packet, sender))
@@ -140,13 +142,27 @@ class Resolution:
             real = entry(self._core, holding_time_s=0, nbma=nat.nbma, protocol=nat.protocol)
             reply = reply.with_extension(CiscoNat((real,)))
         to = question.nbma
-        if not question.is_straight and not self._security.is_up(to):
+        if not question.is_straight and not self._may_go_straight(question):
             by = self._core.next_hop(question.packet.source_protocol)
             if by is None:
                 self._core.drop(DropReason.UNREACHABLE, question.sender, f"no way to answer {to}")
                 return
             to = by
         self._core.send(reply, to)
+
+    def _may_go_straight(self, question: _Question) -> bool:
+        """The SA is up, and the same question was not answered over it already: asked again, the answer got lost.
+
+        A peer may have lost its half of an SA that still stands here.
+        """
+        source, request_id = question.packet.source_protocol, question.packet.request_id
+        asked_again = self._straight.pop(source, None) == request_id
+        if asked_again or not self._security.is_up(question.nbma):
+            return False
+        self._straight[source] = request_id
+        if len(self._straight) > STRAIGHT_LIMIT:
+            del self._straight[next(iter(self._straight))]
+        return True
 
     def _refused_extension(self, question: _Question) -> bool:
         """RFC 2332 5.3: a station that answers must know every compulsory extension."""

@@ -76,6 +76,7 @@ class Shortcut:
     confirm: bool = False  # adopted from before a restart
     failures: int = 0
     route: Route | None = None  # what covered the prefix when it came up
+    peer: Address | None = None  # the last egress named, kept when `nbma` is let go
     refused: set[Address] = field(default_factory=set)  # peers that answered what is not theirs
 
     def turn(self, state: ShortcutState, now: float, why: WhyNot | None = None) -> None:

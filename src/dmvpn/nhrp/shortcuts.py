@@ -26,6 +26,7 @@ WHY_OF_CODE: Final[dict[int, WhyNot]] = {
     CieCode.ADMINISTRATIVELY_PROHIBITED: WhyNot.REFUSED_BY_PEER,
     CieCode.INSUFFICIENT_RESOURCES: WhyNot.REFUSED_BY_PEER,
 }
+FOR_WANT_OF_A_PATH: Final = (WhyNot.NO_SECURITY, WhyNot.NO_PROBE_ANSWER, WhyNot.PATH_DEAD)
 WHY_TOO_LONG: Final = {
     ShortcutState.CONNECTING: WhyNot.NO_SECURITY,
     ShortcutState.AUTHORISING: WhyNot.NOT_AUTHORISED,
@@ -108,12 +109,15 @@ class Shortcuts:
         if shortcut.nbma not in (None, answer.nbma):
             self.endings.leave_peer(shortcut)
         candidates = answer.packet.candidates()
-        shortcut.nbma = answer.nbma
+        shortcut.nbma = shortcut.peer = answer.nbma
         shortcut.gateway = answer.protocol
         shortcut.offered = self._offered(shortcut, answer)
         shortcut.ours = candidates is not None
         shortcut.candidates = () if candidates is None else (*candidates.public, *candidates.private)
-        shortcut.holding_time_s = float(answer.cie.holding_time_s or self._core.settings.holding_time_s)
+        shortcut.holding_time_s = self._holding_time_s(answer)
+
+    def _holding_time_s(self, answer: Answer) -> float:
+        return float(answer.cie.holding_time_s or self._core.settings.holding_time_s)
 
     def _offered(self, shortcut: Shortcut, answer: Answer) -> Network:
         """The prefix of the answer, no wider than our own route, and without what better routes lead elsewhere."""
@@ -156,6 +160,15 @@ class Shortcuts:
                 self._authorise(shortcut)
             elif shortcut.confirm:
                 self._confirm(shortcut)
+        self._reconsider(nbma)
+
+    def _reconsider(self, nbma: Address) -> None:
+        """The SA that never came up is there after all: the peer has asked for one from its side."""
+        for shortcut in self.table:
+            gave_up = shortcut.state is ShortcutState.NEGATIVE and shortcut.why in FOR_WANT_OF_A_PATH
+            if gave_up and shortcut.peer == nbma:
+                self.endings.discard(shortcut)
+                self.want(shortcut.destination, next_hop_only=shortcut.next_hop_only)
 
     def _authorise(self, shortcut: Shortcut) -> None:
         assert shortcut.nbma is not None
@@ -288,7 +301,8 @@ class Shortcuts:
         same = (answer.nbma, answer.protocol) == (shortcut.nbma, shortcut.gateway)
         if answer.cie.code == CieCode.OK and same and self._offered(shortcut, answer) == shortcut.prefix:
             self._queries.close(shortcut.destination)
-            self._hold(shortcut, float(answer.cie.holding_time_s or self._core.settings.holding_time_s))
+            shortcut.holding_time_s = self._holding_time_s(answer)
+            self._hold(shortcut, shortcut.holding_time_s)
             return
         self.endings.withdraw([shortcut], WhyNot.ASKING, "the answer has changed")
         self._answered(shortcut, answer)
@@ -307,11 +321,10 @@ class Shortcuts:
         self._lost(nbma, WhyNot.NO_SECURITY, "the SA is gone")
 
     def _lost(self, nbma: Address, why: WhyNot, detail: str) -> None:
-        affected = self.table.of_nbma(nbma)
-        self.endings.withdraw(affected, why, detail)
-        for shortcut in affected:
-            if shortcut.state is ShortcutState.RESOLVING:
-                self.endings.give_up(shortcut, why)
-            elif shortcut.state in (ShortcutState.AUTHORISING, ShortcutState.PROBING):
-                # Still within its patience: the SA is asked for again meanwhile.
-                shortcut.turn(ShortcutState.CONNECTING, self._core.now)
+        up = self.table.of_nbma(nbma, ShortcutState.UP)
+        self.endings.withdraw(up, why, detail)
+        for shortcut in up:
+            self.endings.give_up(shortcut, why)
+        for shortcut in self.table.of_nbma(nbma, ShortcutState.AUTHORISING, ShortcutState.PROBING):
+            # Still within its patience: the SA is asked for again meanwhile.
+            shortcut.turn(ShortcutState.CONNECTING, self._core.now)
