@@ -90,6 +90,17 @@ class Core:
         """Ours, as they go into requests and replies."""
         return Candidates(tuple(dict.fromkeys(self.observed.values())), self.private)
 
+    def worth_trying(self, candidates: Candidates | None) -> tuple[Endpoint, ...]:
+        """Where IKE may find the peer. Its private addresses only if it seems to be behind the same NAT as we are:
+        elsewhere they are some stranger's, or our own.
+        """
+        if candidates is None:
+            return ()
+        ours = {endpoint.address for endpoint in self.observed.values()}
+        neighbours = not candidates.public or any(endpoint.address in ours for endpoint in candidates.public)
+        tried = (*candidates.public, *(candidates.private if neighbours else ()))
+        return tuple(dict.fromkeys(endpoint for endpoint in tried if endpoint not in self.private))
+
     # ------------------------------------------------------------ the way to others
 
     def hub_at(self, nbma: Address | None) -> HubSetting | None:

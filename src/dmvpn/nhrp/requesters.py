@@ -43,7 +43,7 @@ class Requesters:
             self._core.drop(DropReason.LIMIT, nbma, f"no room for the binding of {protocol}")
             return
         self._give_up(protocol, but_for=nbma)
-        endpoints = () if candidates is None else (*candidates.public, *candidates.private)
+        endpoints = self._core.worth_trying(candidates)
         self._hopeful[protocol] = _Hopeful(nbma, candidates, holding_time_s)
         wait = self._core.now + self._core.settings.security_wait_s
         self._core.timers.arm(("hopeful", protocol), wait, partial(self._give_up, protocol))

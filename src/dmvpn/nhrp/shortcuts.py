@@ -113,7 +113,7 @@ class Shortcuts:
         shortcut.gateway = answer.protocol
         shortcut.offered = self._offered(shortcut, answer)
         shortcut.ours = candidates is not None
-        shortcut.candidates = () if candidates is None else (*candidates.public, *candidates.private)
+        shortcut.candidates = self._core.worth_trying(candidates)
         shortcut.holding_time_s = self._holding_time_s(answer)
 
     def _holding_time_s(self, answer: Answer) -> float:
