@@ -1,4 +1,185 @@
-"""placeholder"""
-def need_programs() -> None: ...
-def need_free_ports(ports: tuple[int, ...]) -> None: ...
-def has_aes() -> bool: return True
+"""What this machine has and who holds what we need: read, never changed, one line for each thing that is missing."""
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from dmvpn.errors import Fault
+from dmvpn.linux import process
+from dmvpn.linux.netlink import NETLINK_NETFILTER, Events, NetlinkRefusal, Requests
+from dmvpn.linux.privileges import Capability, effective
+
+_PLUGINS = Path("/usr/lib/ipsec/plugins")
+_NFT_GET_GENERATION = 10 << 8 | 16
+_NFLOG_CONFIG = 4 << 8 | 1
+_UNBOUND_GROUP = 0xFFFF
+
+# Files that a router of ours runs or loads, and the Debian package that has each.
+NEEDED = (
+    (Path("/usr/lib/ipsec/charon"), "strongswan-charon"),
+    (_PLUGINS / "libstrongswan-openssl.so", "libstrongswan-standard-plugins"),
+    (_PLUGINS / "libstrongswan-kernel-libipsec.so", "libcharon-extra-plugins"),
+    (Path("/usr/lib/frr/zebra"), "frr"),
+    (Path("/usr/lib/frr/bgpd"), "frr"),
+    (Path("/usr/lib/frr/frr-reload.py"), "frr-pythontools"),
+)
+PROGRAMS = (
+    ("swanctl", "strongswan-swanctl"),
+    ("vtysh", "frr"),
+    ("nft", "nftables"),
+    ("ip", "iproute2"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFacts:
+    """`gre`: the kernel plane's mGRE device can be made; `aes`: the processor has AES instructions."""
+
+    tun: bool
+    gre: bool
+    nftables: bool
+    nflog: bool
+    capabilities: frozenset[Capability]
+    aes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process; `pid` 0: it is not visible from here (another PID namespace)."""
+
+    pid: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.pid})" if self.pid else "a process that is not visible here"
+
+
+def facts() -> KernelFacts:
+    """Ask the kernel; about 20 ms, for the throwaway namespace."""
+    return KernelFacts(
+        tun=os.access("/dev/net/tun", os.R_OK | os.W_OK),
+        gre=has_gre(),
+        nftables=_has_netfilter(_NFT_GET_GENERATION, 0),
+        nflog=_has_netfilter(_NFLOG_CONFIG, _UNBOUND_GROUP),
+        capabilities=effective(),
+        aes=has_aes(),
+    )
+
+
+def has_aes() -> bool:
+    """AES instructions, by the flags of the first processor: x86 and ARM both call the flag aes."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return False
+    lines = (line.partition(":") for line in text.splitlines())
+    return any("aes" in value.split() for key, _, value in lines if key.strip() in ("flags", "Features"))
+
+
+def has_gre() -> bool:
+    """Whether a GRE device with a key can be made; tried in a network namespace that ends with the try."""
+    argv = ("unshare", "--net", "ip", "link", "add", "probe", "type", "gre", "key", "1")
+    return process.run(argv, timeout_s=10, accept=range(256)).status == 0
+
+
+def need_programs() -> None:
+    """Raises Fault that names all missing programs and what to install."""
+    missing = [(path.name, package) for path, package in NEEDED if not path.exists()]
+    for program, package in PROGRAMS:
+        try:
+            process.find(program, package)
+        except process.ProcessFault:
+            missing.append((program, package))
+    if missing:
+        names = ", ".join(name for name, _ in missing)
+        packages = " ".join(dict.fromkeys(package for _, package in missing))
+        raise Fault("programs", f"not on this machine: {names}", f"apt install {packages}")
+
+
+def need_capabilities() -> None:
+    """Raises Fault that names the capability we lack."""
+    lacking = [f"CAP_{capability.name}" for capability in Capability if capability not in effective()]
+    if lacking:
+        raise Fault("capabilities", f"{' and '.join(lacking)} missing", "run as root, or give them to the container")
+
+
+def need_free_ports(ports: tuple[int, ...]) -> None:
+    """UDP ports nobody may hold in this network namespace. Raises Fault that says who holds one."""
+    for port in ports:
+        holders = udp_holders(port)
+        if holders:
+            who = ", ".join(map(str, holders))
+            raise Fault(f"udp port {port}", f"in use by {who}", "stop it, or choose other ports for ike in the file")
+
+
+def udp_holders(port: int) -> tuple[Holder, ...]:
+    """Who has a UDP socket bound to this port, on whatever address."""
+    inodes = {inode for name in ("udp", "udp6") for bound, inode in _udp_sockets(name) if bound == port}
+    if not inodes:
+        return ()
+    found = tuple(dict.fromkeys(holder for holder, inode in _socket_inodes() if inode in inodes))
+    return found or (Holder(0, ""),)
+
+
+def running(names: frozenset[str]) -> tuple[Holder, ...]:
+    """Processes of these names (as in /proc/PID/comm) in this network namespace: another charon, another FRR."""
+    try:
+        here = Path("/proc/self/ns/net").readlink()
+    except OSError:
+        return ()
+    found = []
+    for directory in _processes():
+        try:
+            name = (directory / "comm").read_text().strip()
+            if name in names and (directory / "ns" / "net").readlink() == here:
+                found.append(Holder(int(directory.name), name))
+        except OSError:  # it ended meanwhile, or is not ours to look at
+            continue
+    return tuple(found)
+
+
+def _udp_sockets(name: str) -> Iterator[tuple[int, str]]:
+    """Port and inode of each socket in /proc/net/udp; proc(5)."""
+    try:
+        lines = Path("/proc/self/net", name).read_text().splitlines()[1:]
+    except OSError:
+        return
+    for line in lines:
+        fields = line.split()
+        if len(fields) > 9:
+            yield int(fields[1].rpartition(":")[2], 16), fields[9]
+
+
+def _socket_inodes() -> Iterator[tuple[Holder, str]]:
+    for directory in _processes():
+        try:
+            entries = list((directory / "fd").iterdir())
+            name = (directory / "comm").read_text().strip()
+        except OSError:
+            continue
+        for entry in entries:
+            with suppress(OSError):  # closed meanwhile
+                link = str(entry.readlink())
+                if link.startswith("socket:["):
+                    yield Holder(int(directory.name), name), link[8:-1]
+
+
+def _processes() -> Iterator[Path]:
+    return (path for path in Path("/proc").iterdir() if path.name.isdigit())
+
+
+def _has_netfilter(kind: int, group: int) -> bool:
+    """Whether a subsystem of nfnetlink answers: one that is not there is EINVAL, which a harmless question never is."""
+    try:
+        with closing(Events((), NETLINK_NETFILTER)) as opened:
+            Requests(opened.socket).ask("netfilter", kind, 0, struct.pack("!BBH", socket.AF_UNSPEC, 0, group))
+    except NetlinkRefusal as refusal:
+        return refusal.errno not in (errno.EINVAL, errno.EOPNOTSUPP)
+    except OSError:  # no nfnetlink at all
+        return False
+    return True

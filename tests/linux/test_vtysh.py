@@ -1,0 +1,108 @@
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from dmvpn.errors import Fault
+from dmvpn.linux import process, vtysh
+
+BGPD = Path("/usr/lib/frr/bgpd")
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+CONFIGURATION = """
+router bgp 65001
+ bgp router-id 192.0.2.1
+ neighbor 192.0.2.2 remote-as 65002
+"""
+
+
+@pytest.fixture
+def bgpd(netns: None) -> Iterator[Path]:
+    """A bgpd with a neighbour that is not there; yields the directory of its sockets."""
+    if not BGPD.exists():
+        pytest.skip("no bgpd (package frr)")
+    # pytest's own directories cannot be entered by the user frr.
+    with tempfile.TemporaryDirectory(prefix="dmvpn-test-frr-") as name:
+        directory = Path(name)
+        (directory / "bgpd.conf").write_text(CONFIGURATION)
+        for path in (directory, directory / "bgpd.conf"):
+            shutil.chown(path, "frr", "frr")
+        daemon = subprocess.Popen(
+            (
+                BGPD, "-f", directory / "bgpd.conf", "-i", directory / "pid", "--vty_socket", directory,
+                "-P", "0", "-p", "0", "-Z", "-u", "frr", "-g", "frr", "--log", "stdout",
+            ),
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            wait_for((directory / "bgpd.vty").exists)
+            yield directory
+        finally:
+            daemon.kill()
+            daemon.wait()
+
+
+@pytest.mark.kernel
+def test_a_neighbour_of_a_real_bgpd_is_a_row(bgpd: Path) -> None:
+    wait_for(lambda: bool(vtysh.bgp_peers(bgpd)))
+    (row,) = vtysh.bgp_peers(bgpd)
+    assert (row.address, row.asn, row.prefixes, row.up_s) == (ip_address("192.0.2.2"), 65002, 0, 0.0)
+    assert row.state in ("Idle", "Active", "Connect")
+    assert (row.family, row.dynamic) == ("ipv4Unicast", False)
+    assert vtysh.show(bgpd, "show bgp ipv4 unicast summary json")["routerId"] == "192.0.2.1"
+
+
+def answer(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "run", lambda argv, **_: process.Result(argv, 0, text.encode(), b""))
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        pytest.param("% Unknown command", "frr: show bgp summary json: % Unknown command", id="not JSON"),
+        pytest.param("[]", "frr: show bgp summary json: unexpected form: ", id="another shape"),
+        pytest.param(
+            json.dumps({"ipv4Unicast": {"peers": {"10.0.0.1": {"state": "Active"}}}}),
+            "frr: show bgp summary json: unexpected form: KeyError('remoteAs')",
+            id="a key is missing",
+        ),
+    ],
+)
+def test_what_is_no_summary_is_a_fault(text: str, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(text, monkeypatch)
+    with pytest.raises(Fault) as caught:
+        vtysh.bgp_peers(Path("/nowhere"))
+    assert str(caught.value).startswith(fault)
+
+
+def test_an_established_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = {"remoteAs": 65001, "state": "Established", "pfxRcd": 3, "peerUptimeMsec": 61500, "dynamicPeer": True}
+    answer(json.dumps({"ipv6Unicast": {"peers": {"fd00::11": peer}, "totalPeers": 1}}), monkeypatch)
+    assert vtysh.bgp_peers(Path("/nowhere")) == (
+        vtysh.BgpPeer(ip_address("fd00::11"), 65001, "Established", 3, 61.5, "ipv6Unicast", dynamic=True),
+    )
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"ipv4Unicast": {"peers": {}}}'])
+def test_without_bgp_there_are_no_peers(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(text, monkeypatch)
+    assert vtysh.bgp_peers(Path("/nowhere")) == ()
+
+
+@pytest.mark.kernel
+def test_no_frr_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(Fault, match="failed to connect to any daemons"):
+        vtysh.bgp_peers(tmp_path)
