@@ -11,13 +11,14 @@ from pathlib import Path
 
 from bench.namespaces import MTU_OCTETS, Node, Stage, wait_for
 from dmvpn.errors import Fault
+from dmvpn.linux.socket_buffers import enlarge_udp
 
 CHARON = Path("/usr/lib/ipsec/charon")
 _DEVICE = "acme-blue"
 
 _STRONGSWAN_CONF = """
 charon {
-  load = random nonce openssl pem pkcs1 pubkey kdf drbg kernel-libipsec kernel-netlink socket-default vici
+  load = random nonce aesni openssl pem pkcs1 pubkey kdf drbg kernel-libipsec kernel-netlink socket-default vici
   port = 500
   port_nat_t = 4500
   install_virtual_ip = no
@@ -163,6 +164,7 @@ def _charon(stage: Stage, own: int, peer: int, router: Node) -> dict[str, str]:
     environment = {"STRONGSWAN_CONF": str(conf), "SWANCTL_DIR": str(stage.directory)}
     router.start("charon", (str(CHARON),), stage.directory / f"charon{own}.log", environment)
     wait_for(vici.exists, f"charon of {router.name}")
+    enlarge_udp(router.processes["charon"].pid)  # as dmvpnd does
     uri = f"unix://{vici}"
     router.run(("swanctl", "--load-all", "--file", str(swanctl), "--uri", uri), environment=environment)
     return {"uri": uri, **environment}
