@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
-from dmvpn.daemon import memory
 from dmvpn.daemon.authority import Authority
 from dmvpn.daemon.cloud import Cloud, Doors
 from dmvpn.daemon.ike import Ike
+from dmvpn.daemon.memory import Memory
 from dmvpn.daemon.security import Down, Up
 from dmvpn.daemon.settings import Settings
 from dmvpn.errors import Fault
@@ -28,7 +28,7 @@ Network = IPv4Network | IPv6Network
 log = logging.getLogger("dmvpnd")
 
 PLANE_POLL_S = 5.0
-REMEMBER_S = 2.0
+REMEMBER_S = 1.0
 UNREACHABLE = (RouteKind.UNREACHABLE, RouteKind.BLACKHOLE, RouteKind.PROHIBIT)
 
 
@@ -56,6 +56,7 @@ class Node:
         self._routes = Routes(settings.shortcut_table, settings.route_protocol)
         self._questions = NeighbourQuestions()
         self._plane = PlaneClient(settings.paths.gre, on_connect=self._permit_all)
+        self._memories: dict[str, Memory] = {}
         self._sent: dict[tuple[str, Address], int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -63,8 +64,8 @@ class Node:
         """Take up what the last dmvpnd left, and begin. Raises Fault if a device is missing."""
         doors = Doors(self.settings, self.authority, self.ike, self._neighbours, self._routes)
         for cloud in self.settings.clouds:
-            restored = memory.recall(self.settings.paths.state, cloud.name)
-            self.clouds[cloud.name] = Cloud(cloud, doors, restored)
+            self._memories[cloud.name] = Memory(self.settings.paths.state, cloud.name)
+            self.clouds[cloud.name] = Cloud(cloud, doors, self._memories[cloud.name].recall())
         self._sweep()
         self._route_events(self.routewatch.start())
         self._loop.add_reader(self.routewatch.fileno(), self._routes_changed)
@@ -210,7 +211,7 @@ class Node:
         now = self._loop.time()
         for name, cloud in self.clouds.items():
             try:
-                memory.remember(self.settings.paths.state, name, cloud.engine.snapshot(now))
+                self._memories[name].remember(cloud.engine.snapshot(now))
             except Fault as fault:
                 log.warning("cannot keep the state of %s: %s", name, fault)
 
