@@ -1,0 +1,201 @@
+"""What stands, and what of it is too much: ups, downs, duplicates by the fixed rule on both ends, empty SAs."""
+
+from ipaddress import IPv4Address
+
+import pytest
+from security_cases import HIGH, LOW, OTHER, PRIVATE, child, sa, terminated, up
+
+from dmvpn.daemon.security import (
+    ALIVE,
+    CHILDLESS_S,
+    SETTLE_S,
+    STANDING,
+    Down,
+    Security,
+    Terminate,
+    connection_name,
+    standing_peers,
+)
+from dmvpn.linux.vici_client import IkeSa
+
+
+@pytest.mark.parametrize(
+    ("selector", "peers"),
+    [
+        pytest.param("100.64.0.12/32[gre]", {HIGH}, id="as charon writes it"),
+        pytest.param("100.64.0.12/32", {HIGH}, id="any protocol"),
+        pytest.param("100.64.0.12", {HIGH}, id="no length"),
+        pytest.param("100.64.0.12[gre]", {HIGH}, id="no length, a protocol"),
+        pytest.param("100.64.0.0/16[gre]", set(), id="wider than one router"),
+        pytest.param("dynamic[gre]", set(), id="dynamic"),
+        pytest.param("", set(), id="empty"),
+        pytest.param("fd00::12/128[gre]", {"fd00::12"}, id="IPv6"),
+        pytest.param("fd00::/64[gre]", set(), id="an IPv6 range"),
+    ],
+)
+def test_a_peer_is_known_by_an_exact_selector_alone(selector: str, peers: set[object]) -> None:
+    found = standing_peers(sa("1", children=(child(selector=selector),)))
+    assert {str(peer) for peer in found} == {str(peer) for peer in peers}
+
+
+@pytest.mark.parametrize("state", ["CREATED", "CONNECTING", "PASSIVE", "REKEYED", "DELETING", "DESTROYING"])
+def test_an_ike_sa_in_another_state_carries_nothing(state: str) -> None:
+    assert state not in ALIVE
+    assert standing_peers(sa("1", state=state)) == set()
+
+
+@pytest.mark.parametrize("state", ["CREATED", "ROUTED", "INSTALLING", "RETRYING", "DELETING", "DELETED", "DESTROYING"])
+def test_a_child_in_another_state_carries_nothing(state: str) -> None:
+    assert state not in STANDING
+    assert standing_peers(sa("1", children=(child(state=state),))) == set()
+
+
+@pytest.mark.parametrize("ike_state", sorted(ALIVE))
+@pytest.mark.parametrize("state", sorted(STANDING))
+def test_a_rekeying_interrupts_nothing(ike_state: str, state: str) -> None:
+    assert standing_peers(sa("1", state=ike_state, children=(child(state=state),))) == {HIGH}
+
+
+def test_an_sa_is_reported_up_once_and_down_once() -> None:
+    security = Security(LOW)
+    assert security.observe([sa("1")], 0.0) == ([up()], [], [])
+    assert security.standing(HIGH) == up()
+    assert security.observe([sa("1", age_s=11.0)], 10.0) == ([], [], [])
+    assert security.observe([], 20.0) == ([], [Down(HIGH, "no SA stands")], [])
+    assert security.observe([], 30.0) == ([], [], [])
+
+
+def test_a_peer_that_moves_is_reported_up_from_its_new_place() -> None:
+    security = Security(LOW)
+    security.observe([sa("1")], 0.0)
+    assert security.observe([sa("1", remote=PRIVATE)], 1.0) == ([up(remote=PRIVATE)], [], [])
+
+
+def test_a_rekeyed_ike_sa_is_neither_down_nor_up() -> None:
+    security = Security(LOW)
+    security.observe([sa("1", age_s=7000)], 0.0)
+    assert security.observe([sa("1", state="REKEYED", children=(), name="ours"), sa("2", age_s=0)], 1.0) == ([], [], [])
+
+
+# ---------------------------------------------------------------- duplicates
+
+
+def pair_seen_by(own: IPv4Address, started_by: dict[str, IPv4Address]) -> list[IkeSa]:
+    """The same SAs in the list of either end: who started them differs by the end, nothing else."""
+    peer = HIGH if own == LOW else LOW
+    return [sa(f"{own}#{key}", peer=peer, initiator=starter == own) for key, starter in started_by.items()]
+
+
+@pytest.mark.parametrize(
+    ("started_by", "kept"),
+    [
+        pytest.param({"a": LOW, "b": HIGH}, {"a"}, id="one each"),
+        pytest.param({"b": HIGH, "a": LOW}, {"a"}, id="one each, listed the other way round"),
+        pytest.param({"a": LOW, "b": HIGH, "c": HIGH}, {"a"}, id="the higher started two"),
+    ],
+)
+def test_both_ends_end_the_same_sa_without_talking(started_by: dict[str, IPv4Address], kept: set[str]) -> None:
+    for own in (LOW, HIGH):
+        security = Security(own)
+        listed = pair_seen_by(own, started_by)
+        security.observe(listed, 0.0)
+        _, downs, orders = security.observe(listed, SETTLE_S)
+        assert downs == []
+        assert set(started_by) - {one.partition("#")[2] for one in terminated(orders)} == kept
+
+
+def test_duplicates_may_settle_first_so_that_both_ends_have_seen_both() -> None:
+    security = Security(LOW)
+    both = pair_seen_by(LOW, {"a": LOW, "b": HIGH})
+    assert security.next_settle() is None
+    assert security.observe(both, 100.0)[2] == []
+    assert security.next_settle() == 100.0 + SETTLE_S
+    assert security.observe(both, 100.0 + SETTLE_S - 0.01)[2] == []
+    assert len(security.observe(both, 100.0 + SETTLE_S)[2]) == 1
+
+
+def test_a_duplicate_that_went_by_itself_starts_no_clock() -> None:
+    security = Security(LOW)
+    both = pair_seen_by(LOW, {"a": LOW, "b": HIGH})
+    security.observe(both, 0.0)
+    security.observe(both[:1], 1.0)
+    assert security.next_settle() is None
+    assert security.observe(both, SETTLE_S + 1)[2] == []
+
+
+def test_the_pair_stays_up_while_its_duplicate_goes() -> None:
+    security = Security(LOW)
+    both = pair_seen_by(LOW, {"a": LOW, "b": HIGH})
+    assert security.observe(both, 0.0)[0] == [up()]
+    for now in (SETTLE_S, SETTLE_S + 0.1, SETTLE_S + 10):
+        ups, downs, _ = security.observe(both, now)
+        assert (ups, downs) == ([], [])
+    assert security.observe(both[:1], SETTLE_S + 11) == ([], [], [])
+
+
+def test_a_duplicate_is_ended_once_however_long_charon_lists_it() -> None:
+    security = Security(LOW)
+    both = pair_seen_by(LOW, {"a": LOW, "b": HIGH})
+    security.observe(both, 0.0)
+    assert terminated(security.observe(both, SETTLE_S)[2]) == [f"{LOW}#b"]
+    assert security.observe(both, SETTLE_S + 1)[2] == []
+    assert security.next_settle() is None
+
+
+def test_of_two_that_one_end_started_the_newest_stays() -> None:
+    security = Security(LOW)
+    listed = [sa("old", age_s=500), sa("new", age_s=3)]
+    security.observe(listed, 0.0)
+    assert security.observe(listed, SETTLE_S)[2] == [Terminate("old", "duplicate")]
+
+
+@pytest.mark.xfail(strict=True, reason="ages are whole seconds, so each end may keep the one that the other ends")
+def test_both_ends_keep_the_same_of_two_that_one_end_started() -> None:
+    kept = {}
+    for own, order in ((LOW, ("a", "b")), (HIGH, ("b", "a"))):
+        security = Security(own)
+        listed = pair_seen_by(own, dict.fromkeys(order, LOW))
+        security.observe(listed, 0.0)
+        ended = terminated(security.observe(listed, SETTLE_S)[2])
+        kept[own] = {"a", "b"} - {one.partition("#")[2] for one in ended}
+    assert kept[LOW] & kept[HIGH], "each ended the other's: none is left"
+
+
+def test_duplicates_of_one_peer_say_nothing_about_another() -> None:
+    security = Security(LOW)
+    listed = [*pair_seen_by(LOW, {"a": LOW, "b": HIGH}), sa("other", peer=OTHER)]
+    security.observe(listed, 0.0)
+    assert terminated(security.observe(listed, SETTLE_S)[2]) == [f"{LOW}#b"]
+
+
+# ---------------------------------------------------------------- empty and left-over SAs
+
+
+@pytest.mark.parametrize(
+    ("state", "age_s", "ended"),
+    [
+        pytest.param("ESTABLISHED", CHILDLESS_S, False, id="being made"),
+        pytest.param("ESTABLISHED", CHILDLESS_S + 1, True, id="its child was refused"),
+        pytest.param("CONNECTING", CHILDLESS_S + 1, False, id="not up yet"),
+        pytest.param("DELETING", CHILDLESS_S + 1, False, id="going already"),
+    ],
+)
+def test_an_ike_sa_without_a_child_is_ended_after_a_while(state: str, age_s: float, *, ended: bool) -> None:
+    security = Security(LOW)
+    orders = security.observe([sa("1", state=state, age_s=age_s, children=())], 0.0)[2]
+    assert orders == ([Terminate("1", "its child was refused")] if ended else [])
+
+
+def test_attempts_at_other_candidates_end_when_one_stands() -> None:
+    security = Security(LOW)
+    trying = sa("2", state="CONNECTING", name=connection_name(HIGH, 1), age_s=0, children=())
+    elsewhere = sa("3", state="CONNECTING", name=connection_name(OTHER, 0), age_s=0, children=())
+    assert security.observe([trying, elsewhere], 0.0)[2] == []
+    orders = security.observe([sa("1"), trying, elsewhere], 1.0)[2]
+    assert orders == [Terminate("2", "another candidate answered")]
+
+
+def test_an_attempt_of_the_peer_is_not_ours_to_end() -> None:
+    security = Security(LOW)
+    theirs = sa("2", state="CONNECTING", name="from-anybody", initiator=False, age_s=0, children=())
+    assert security.observe([sa("1"), theirs], 1.0)[2] == []
