@@ -6,17 +6,17 @@ import sys
 
 from rich.console import Console
 
-from bench import load
+from bench import engine, load
 from bench.namespaces import Stage
-from bench.report import PathResult, machine, save, show_paths
-from bench.ways import PATHS, Way, missing
+from bench.report import PathResult, machine, save, show_engine, show_paths
+from bench.ways import WAYS, Way, missing
 from dmvpn.errors import Fault
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("what", nargs="*", choices=["paths", "engine", []], help="paths, engine; both if not given")
-    parser.add_argument("--only", help="names of paths, separated by commas: " + ",".join(path.name for path in PATHS))
+    parser.add_argument("--only", help="names of paths, separated by commas: " + ",".join(path.name for path in WAYS))
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each TCP run")
     arguments = parser.parse_args()
@@ -26,28 +26,32 @@ def main() -> int:
     if "paths" in wanted:
         if os.geteuid() != 0:
             raise Fault("bench", "network namespaces need root", "run it with sudo")
-        names = arguments.only.split(",") if arguments.only else [path.name for path in PATHS]
-        results = [measure(console, path, arguments.runs, arguments.seconds) for path in PATHS if path.name in names]
+        names = arguments.only.split(",") if arguments.only else [path.name for path in WAYS]
+        ways = [way for way in WAYS if way.name in names]
+        results = measure(console, ways, arguments.runs, arguments.seconds)
         show_paths(console, results)
         console.print(f"written to {save('paths', results)}")
+    if "engine" in wanted:
+        runs = {size: [engine.measure(size) for _ in range(arguments.runs)] for size in engine.SIZES}
+        show_engine(console, runs)
+        console.print(f"written to {save('engine', [run for found in runs.values() for run in found])}")
     return 0
 
 
-def measure(console: Console, path: Way, runs: int, seconds: float) -> PathResult:
-    """All runs of one way, each on a stage of its own: nothing of the last one is left."""
-    result = PathResult(path.name, path.what, skipped=missing(path))
+def measure(console: Console, ways: list[Way], runs: int, seconds: float) -> list[PathResult]:
+    """Every way once, then all again: what else the machine does then hits them alike. Each run has a fresh stage."""
+    results = [PathResult(way.name, way.what, skipped=missing(way)) for way in ways]
     for number in range(1, runs + 1):
-        if result.skipped:
-            break
-        with console.status(f"{path.name}: run {number} of {runs}"), Stage() as stage:
-            path.set_up(stage)
-            result.tcp.append(load.tcp(stage, seconds))
-            result.udp.append(load.udp(stage, max(1.0, seconds / 4)))
-        console.print(
-            f"{path.name} run {number}: {result.tcp[-1].mbit_per_s:,.0f} Mbit/s, "
-            f"{result.udp[-1].packets_per_s:,.0f} packets/s"
-        )
-    return result
+        for way, result in zip(ways, results, strict=True):
+            if result.skipped:
+                continue
+            with console.status(f"{way.name}: run {number} of {runs}"), Stage() as stage:
+                way.set_up(stage)
+                result.tcp.append(load.tcp(stage, seconds))
+                result.udp.append(load.udp(stage, max(1.0, seconds / 4)))
+            mbit_per_s, packets_per_s = result.tcp[-1].mbit_per_s, result.udp[-1].packets_per_s
+            console.print(f"run {number}, {way.name}: {mbit_per_s:,.0f} Mbit/s, {packets_per_s:,.0f} packets/s")
+    return results
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.engine import EngineRun
 from bench.load import TcpRun, UdpRun
 
 RESULTS = Path(__file__).parent / "results"
@@ -56,6 +57,21 @@ def show_paths(console: Console, results: Sequence[PathResult]) -> None:
             cpu(result.tcp),
             spread([run.packets_per_s for run in result.udp]),
             cpu(result.udp),
+        )
+    console.print(table)
+
+
+def show_engine(console: Console, runs: dict[int, list[EngineRun]]) -> None:
+    table = Table(title="The NHRP engine alone, one core")
+    for column in ("bindings", "registrations/s", "refreshes/s", "resolutions/s", "octets per binding"):
+        table.add_column(column, justify="right")
+    for bindings, found in runs.items():
+        table.add_row(
+            f"{bindings:,}",
+            spread([run.registrations_per_s for run in found]),
+            spread([run.refreshes_per_s for run in found]),
+            spread([run.resolutions_per_s for run in found]),
+            spread([run.octets_per_binding for run in found]),
         )
     console.print(table)
 

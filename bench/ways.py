@@ -212,7 +212,7 @@ def _openvpn(stage: Stage) -> None:
         router.ip(f"route add 10.1.{peer}.0/24 dev tun0 src 10.1.{own}.1")
 
 
-PATHS = (
+WAYS = (
     Way("veth", "bare veth, segmentation offload as the kernel has it", _bare),
     Way("veth-segments", "bare veth, every packet on its own", _segments),
     Way("gre", "dmvpn-gre without ESP", _clear),
