@@ -67,10 +67,10 @@ def test_one_connection_asks_as_often_as_it_likes(tmp_path: Path) -> None:
 
 
 BAD = [
-    pytest.param(b"hello\n", "not JSON: Expecting value", id="no JSON"),
-    pytest.param(b"\n", "not JSON: Expecting value", id="an empty line"),
-    pytest.param(b'{"ask": "a"', "not JSON: Expecting ',' delimiter", id="cut short"),
-    pytest.param(b"[1]\n", "not a JSON object with an `ask`", id="a list"),
+    pytest.param(b"hello\n", "said something that is not JSON", id="no JSON"),
+    pytest.param(b"\n", "said something that is not JSON", id="an empty line"),
+    pytest.param(b'{"ask": "a"', "said something that is not JSON", id="cut short"),
+    pytest.param(b"[1]\n", "said something that is no JSON object", id="a list"),
     pytest.param(b"{}\n", "not a JSON object with an `ask`", id="nothing asked"),
     pytest.param(b'{"ask": 7}\n', "not a JSON object with an `ask`", id="a number asked"),
     pytest.param(b'{"ask": null}\n', "not a JSON object with an `ask`", id="null asked"),
@@ -78,13 +78,11 @@ BAD = [
         b"\xff\xfe\n",
         None,
         id="no text",
-        marks=pytest.mark.xfail(strict=True, reason="UnicodeDecodeError is no JSONDecodeError: a traceback in the log"),
     ),
     pytest.param(
         b"[" * 2000 + b"\n",
         None,
         id="deeper than anybody means",
-        marks=pytest.mark.xfail(strict=True, reason="RecursionError: a traceback in the log"),
     ),
 ]
 
@@ -199,7 +197,6 @@ def test_the_socket_of_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
     run(work)
 
 
-@pytest.mark.xfail(strict=True, reason="the file of a daemon that lives is taken away from it")
 def test_the_socket_of_a_daemon_that_lives_is_left_alone(tmp_path: Path) -> None:
     async def work() -> None:
         async with listening(tmp_path / "s"):
@@ -246,22 +243,17 @@ def test_a_router_that_does_not_listen_cannot_be_asked() -> None:
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        pytest.param(b"", "answered with something that is not JSON", id="nothing"),
-        pytest.param(b"hello\n", "answered with something that is not JSON", id="no JSON"),
-        pytest.param(b"[1]\n", "refused to answer", id="a list"),
+        pytest.param(b"", "said something that is not JSON", id="nothing"),
+        pytest.param(b"hello\n", "said something that is not JSON", id="no JSON"),
+        pytest.param(b"[1]\n", "said something that is no JSON object", id="a list"),
         pytest.param(b'{"ok": "yes", "answer": 1}\n', "refused to answer", id="not quite true"),
         pytest.param(b"x" * (2 << 20) + b"\n", "cannot be asked", id="longer than an answer may be"),
-        pytest.param(
-            b'{"ok": true}\n', "router at", id="no answer in it", marks=pytest.mark.xfail(strict=True, raises=KeyError)
-        ),
-        pytest.param(
-            b"\xff\n", "router at", id="no text", marks=pytest.mark.xfail(strict=True, raises=UnicodeDecodeError)
-        ),
+        pytest.param(b'{"ok": true}\n', "router at", id="no answer in it"),
+        pytest.param(b"\xff\n", "router at", id="no text"),
         pytest.param(
             b"[" * 9999 + b"\n",
             "router at",
             id="very deep",
-            marks=pytest.mark.xfail(strict=True, raises=RecursionError),
         ),
     ],
 )

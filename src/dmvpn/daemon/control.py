@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from dmvpn.daemon.wire import answer_in
 from dmvpn.errors import Fault
 
 LINE_LIMIT_OCTETS = 16 << 20
@@ -184,13 +185,11 @@ def ask(path: Path, question: dict[str, Any], *, timeout_s: float = 10.0) -> Any
             raise Fault("dmvpnd", f"not running (nobody listens on {path})", "start it with `dmvpn apply`") from error
         except TimeoutError as error:
             raise Fault("dmvpnd", f"no answer on {path} within {timeout_s:g} s") from error
+        except OSError as error:
+            raise Fault(str(path), f"cannot be asked: {error.strerror or error}") from error
     if not answer:
         raise Fault("dmvpnd", "closed the connection without an answer")
-    reply = json.loads(answer)
-    if not reply.get("ok"):
-        refusal = reply.get("error", {})
-        raise Fault(refusal.get("where", "dmvpnd"), refusal.get("what", "refused"), refusal.get("fix", ""))
-    return reply["answer"]
+    return answer_in("dmvpnd", answer)
 
 
 def _read_line(connection: socket.socket) -> bytes:

@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import shutil
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from dmvpn.daemon.control import QUESTION_LIMIT_OCTETS
+from dmvpn.daemon.wire import from_line
 from dmvpn.errors import Fault
 
 CLIENT_LIMIT = 64
@@ -28,7 +31,7 @@ class Server:
 
     async def open_unix(self, path: Path, handler: Handler, *, mode: int) -> None:
         """Listen at `path`; whoever may open the file may ask. A socket file left by a dead daemon is replaced."""
-        path.unlink(missing_ok=True)
+        _remove_dead(path)
         # bind() creates the file with the umask: closed to others from its first moment, opened to the group after.
         before = os.umask(0o177)
         try:
@@ -72,6 +75,22 @@ class Server:
         return serve
 
 
+def _remove_dead(path: Path) -> None:
+    """Take away the socket file of a daemon that is gone. Raises Fault if one listens there."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.ECONNREFUSED:
+                raise Fault(str(path), f"cannot listen there: {error.strerror or error}") from error
+            path.unlink(missing_ok=True)
+            return
+    raise Fault(str(path), "another dmvpnd listens there", "stop it first")
+
+
 async def _answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler) -> None:
     while True:
         try:
@@ -87,12 +106,10 @@ async def _answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 
 async def _reply(line: bytes, handler: Handler) -> dict[str, Any]:
     try:
-        question = json.loads(line)
-        if not isinstance(question, dict) or not isinstance(question.get("ask"), str):
+        question = from_line("question", line)
+        if not isinstance(question.get("ask"), str):
             raise Fault("question", "not a JSON object with an `ask`")
         return {"ok": True, "answer": await handler(question)}
-    except json.JSONDecodeError as error:
-        return _refused(Fault("question", f"not JSON: {error.msg}"))
     except Fault as fault:
         return _refused(fault)
 
@@ -116,10 +133,8 @@ async def ask_tcp(address: str, port: int, question: dict[str, Any], *, timeout_
         raise Fault(where, f"no answer within {timeout_s:g} s") from error
     except (OSError, ValueError) as error:
         raise Fault(where, f"cannot be asked: {error}") from error
-    try:
-        reply = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise Fault(where, "answered with something that is not JSON") from error
-    if not isinstance(reply, dict) or reply.get("ok") is not True:
+    reply = from_line(where, line)
+    if reply.get("ok") is not True or "answer" not in reply:
+        # Its words are a peer's octets: an operator here has no use for them.
         raise Fault(where, "refused to answer")
     return reply["answer"]

@@ -1,9 +1,12 @@
-"""Dataclasses as JSON values: what the control sockets carry."""
+"""Dataclasses as JSON values: what the control sockets carry, and reading it back from whoever sent it."""
 
+import json
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
+
+from dmvpn.errors import Fault
 
 PLAIN = (str, int, float, bool, type(None))
 
@@ -23,3 +26,27 @@ def to_wire(value: Any) -> Any:
     if isinstance(value, (tuple, list, set, frozenset)):
         return [to_wire(one) for one in value]
     raise TypeError(f"{type(value).__name__} has no form on the wire")
+
+
+def from_line(where: str, line: bytes) -> dict[str, Any]:
+    """One line as the JSON object that it must be. Raises Fault: what comes over a socket is input."""
+    try:
+        value = json.loads(line)
+    # RecursionError: brackets in brackets; UnicodeDecodeError is a ValueError, as JSONDecodeError is.
+    except (ValueError, RecursionError) as error:
+        raise Fault(where, "said something that is not JSON") from error
+    if not isinstance(value, dict):
+        raise Fault(where, "said something that is no JSON object")
+    return value
+
+
+def answer_in(where: str, line: bytes) -> Any:
+    """The answer that a reply carries. Raises Fault for a refusal, in its words, and for anything else."""
+    reply = from_line(where, line)
+    if reply.get("ok") is True and "answer" in reply:
+        return reply["answer"]
+    refusal = reply.get("error")
+    if reply.get("ok") is not False or not isinstance(refusal, dict):
+        raise Fault(where, "refused to answer")
+    words = [str(refusal.get(key, ""))[:500] for key in ("where", "what", "fix")]
+    raise Fault(words[0] or where, words[1] or "refused", words[2])
