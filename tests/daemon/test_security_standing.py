@@ -10,6 +10,7 @@ from dmvpn.daemon.security import (
     CHILDLESS_S,
     SETTLE_S,
     STANDING,
+    TOGETHER_S,
     Down,
     Security,
     Terminate,
@@ -83,7 +84,7 @@ def test_a_rekeyed_ike_sa_is_neither_down_nor_up() -> None:
 def pair_seen_by(own: IPv4Address, started_by: dict[str, IPv4Address]) -> list[IkeSa]:
     """The same SAs in the list of either end: who started them differs by the end, nothing else."""
     peer = HIGH if own == LOW else LOW
-    return [sa(f"{own}#{key}", peer=peer, initiator=starter == own) for key, starter in started_by.items()]
+    return [sa(f"{own}#{key}", spi=key, peer=peer, initiator=starter == own) for key, starter in started_by.items()]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,6 @@ def test_of_two_that_one_end_started_the_newest_stays() -> None:
     assert security.observe(listed, SETTLE_S)[2] == [Terminate("old", "duplicate")]
 
 
-@pytest.mark.xfail(strict=True, reason="ages are whole seconds, so each end may keep the one that the other ends")
 def test_both_ends_keep_the_same_of_two_that_one_end_started() -> None:
     kept = {}
     for own, order in ((LOW, ("a", "b")), (HIGH, ("b", "a"))):
@@ -159,6 +159,20 @@ def test_both_ends_keep_the_same_of_two_that_one_end_started() -> None:
         ended = terminated(security.observe(listed, SETTLE_S)[2])
         kept[own] = {"a", "b"} - {one.partition("#")[2] for one in ended}
     assert kept[LOW] & kept[HIGH], "each ended the other's: none is left"
+
+
+@pytest.mark.parametrize("starter", [LOW, HIGH])
+@pytest.mark.parametrize("old_starter", [LOW, HIGH])
+def test_an_sa_made_long_after_another_replaces_it_whoever_started_either(
+    starter: IPv4Address, old_starter: IPv4Address
+) -> None:
+    """Its starter had lost the old one, so only the other end has both."""
+    security = Security(LOW)
+    old = sa("old", initiator=old_starter == LOW, age_s=100)
+    new = sa("new", initiator=starter == LOW, age_s=0)
+    security.observe([old], 0.0)
+    security.observe([old, new], TOGETHER_S + 1)
+    assert terminated(security.observe([old, new], TOGETHER_S + 1 + SETTLE_S)[2]) == ["old"]
 
 
 def test_duplicates_of_one_peer_say_nothing_about_another() -> None:
@@ -193,6 +207,21 @@ def test_attempts_at_other_candidates_end_when_one_stands() -> None:
     assert security.observe([trying, elsewhere], 0.0)[2] == []
     orders = security.observe([sa("1"), trying, elsewhere], 1.0)[2]
     assert orders == [Terminate("2", "another candidate answered")]
+
+
+@pytest.mark.parametrize(
+    ("own", "peer", "ended"),
+    [
+        pytest.param(LOW, HIGH, [], id="ours would be kept"),
+        pytest.param(HIGH, LOW, ["2"], id="ours would be ended"),
+    ],
+)
+def test_our_attempt_ends_for_the_peers_sa_only_if_it_would_be_the_duplicate(
+    own: IPv4Address, peer: IPv4Address, ended: list[str]
+) -> None:
+    security = Security(own)
+    trying = sa("2", peer=peer, state="CONNECTING", age_s=0, children=())
+    assert terminated(security.observe([sa("1", peer=peer, name="own", initiator=False), trying], 1.0)[2]) == ended
 
 
 def test_an_attempt_of_the_peer_is_not_ours_to_end() -> None:

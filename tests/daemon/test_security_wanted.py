@@ -69,7 +69,6 @@ def test_the_back_off_doubles_up_to_its_last_value_and_stays_there() -> None:
     assert pauses == [3.0, 6.0, 12.0, 24.0, RETRY_LAST_S, RETRY_LAST_S, RETRY_LAST_S]
 
 
-@pytest.mark.xfail(strict=True, raises=OverflowError, reason="the back-off is computed from 2 to the number of tries")
 def test_a_peer_that_is_away_for_a_day_is_still_tried() -> None:
     security = Security(LOW)
     security.want(HIGH, (PUBLIC,), 0.0)
@@ -191,7 +190,6 @@ def test_a_released_sa_does_not_count_while_charon_still_lists_it() -> None:
     assert security.standing(HIGH) is None
 
 
-@pytest.mark.xfail(strict=True, reason="only what stands is ended: the attempt comes up later and belongs to nobody")
 def test_a_release_ends_attempts_that_are_under_way() -> None:
     security = Security(LOW)
     security.want(HIGH, (PUBLIC,), 0.0)
@@ -251,11 +249,47 @@ def test_without_charon_everything_is_down_and_everything_wanted_is_due() -> Non
     security = Security(LOW)
     security.want(HIGH, (PUBLIC,), 0.0)
     security.due(0.0)
-    security.observe([sa("1"), sa("2", peer=OTHER, initiator=False)], 1.0)
-    security.restart(OTHER, 1.0)
-    assert security.lost_charon() == [Down(HIGH, "charon stopped"), Down(OTHER, "charon stopped")]
+    security.observe([sa("1")], 1.0)
+    security.restart(HIGH, 1.0)
+    assert security.lost_charon() == [Down(HIGH, "charon stopped")]
     assert security.lost_charon() == []
     assert connected(security.due(1.0)) == [(connection_name(HIGH, 0), PUBLIC)]
+
+
+def test_after_charons_death_the_peers_that_had_called_are_called_back_where_they_were() -> None:
+    security = Security(LOW)
+    security.observe([sa("2", peer=OTHER, initiator=False, remote=PRIVATE)], 1.0)
+    assert security.lost_charon() == [Down(OTHER, "charon stopped")]
+    assert security.next_due() == 0.0
+    assert connected(security.due(2.0)) == [(connection_name(OTHER, 0), PRIVATE)]
+    ups, _, orders = security.observe([sa("1", peer=OTHER, remote=PRIVATE)], 2.1)
+    assert ups == [up(OTHER, PRIVATE)]
+    assert unloaded(orders) == [connection_name(OTHER, 0)]
+    security.observe([], 10.0)
+    assert security.due(100.0) == []
+
+
+def test_who_does_not_answer_being_called_back_is_left_to_call_by_itself() -> None:
+    security = Security(LOW)
+    security.observe([sa("2", peer=OTHER, initiator=False)], 1.0)
+    security.lost_charon()
+    called, unloaded_at = [], []
+    for now in range(2, 100):
+        called += [now for _ in connected(security.due(now))]
+        unloaded_at += [now for _ in unloaded(security.observe([], now)[2])]
+    assert called == [2, 5, 11]
+    assert unloaded_at == [11]
+    assert security.next_due() is None
+
+
+def test_who_is_wanted_while_it_is_called_back_is_called_on() -> None:
+    security = Security(LOW)
+    security.observe([sa("2", peer=OTHER, initiator=False)], 1.0)
+    security.lost_charon()
+    security.due(2.0)
+    security.want(OTHER, (NEW,), 2.5)
+    assert connected(security.due(2.5)) == [(connection_name(OTHER, 0), NEW)]
+    assert unloaded(security.release(OTHER)) == [connection_name(OTHER, 0)]
 
 
 def test_unique_ids_begin_anew_with_charon() -> None:

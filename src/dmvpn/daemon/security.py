@@ -2,7 +2,9 @@
 
 Rules, each learnt by running it:
 - Both ends of a wanted pair initiate from the NAT-T port at every candidate; what answers first wins.
-- Two SAs of one pair: the one that the higher transport address started is ended; both ends agree without talking.
+- Two SAs of one pair, made together: the one that the higher transport address started is ended; both ends agree
+  without talking. One made long after the other: whoever made it had lost the old one, which is ended.
+- A charon that died calls back everybody it had an SA with: they would notice only when their DPD is over.
 - An IKE SA whose child was refused stays up empty: it is ended, or the next attempt finds it "existing".
 - A dead path is cured by terminate and initiate, never by rekeying (charon keeps the dead address).
 """
@@ -19,8 +21,11 @@ STANDING = frozenset({"INSTALLED", "REKEYING", "REKEYED", "UPDATING"})
 ALIVE = frozenset({"ESTABLISHED", "REKEYING"})
 RETRY_FIRST_S = 3.0
 RETRY_LAST_S = 30.0
+DOUBLINGS_LIMIT = 8
 CHILDLESS_S = 5.0  # an IKE SA may be this long without a child while it is being made
 SETTLE_S = 2.0  # how long two SAs of a pair may stand, so that both ends have seen both
+TOGETHER_S = 3.0  # SAs of a pair that came to be within this time were made by both ends at once
+RECALL_TRIES = 3  # after 0, 3 and 9 s; by then every peer has missed us, and calls by itself
 CANDIDATE_LIMIT = 8
 
 
@@ -88,6 +93,8 @@ class Security:
     def __init__(self, own: Address) -> None:
         self._own = own
         self._wanted: dict[Address, _Wanted] = {}
+        self._recalled: dict[Address, _Wanted] = {}  # stood when charon died, wanted by the other end alone
+        self._began: dict[str, float] = {}  # by unique id: when it was established, on our clock
         self._standing: dict[Address, Up] = {}
         self._doubled_since: dict[Address, float] = {}
         self._restarting: set[Address] = set()
@@ -101,14 +108,19 @@ class Security:
         fresh = tuple(dict.fromkeys(remotes))[:CANDIDATE_LIMIT]
         wanted = self._wanted.get(nbma)
         if wanted is None:
-            self._wanted[nbma] = _Wanted(fresh, next_try=now, since=now)
+            recalled = self._recalled.pop(nbma, None)
+            connections = recalled.connections if recalled is not None else set()
+            self._wanted[nbma] = _Wanted(fresh, next_try=now, since=now, connections=connections)
         elif fresh and fresh != wanted.remotes:
             wanted.remotes, wanted.tries, wanted.next_try = fresh, 0, now
 
     def release(self, nbma: Address) -> list[Order]:
         """Nothing needs the pair any more."""
-        wanted = self._wanted.pop(nbma, None)
+        wanted = self._wanted.pop(nbma, None) or self._recalled.pop(nbma, None)
         orders = self._end_all(nbma, "released")
+        stem = connection_stem(nbma)
+        attempts = [sa.unique_id for sa in self._last_sas if sa.state not in ALIVE and sa.name.startswith(stem)]
+        orders += [Terminate(unique_id, "released") for unique_id in attempts]
         if wanted is not None:
             orders += [Disconnect(name) for name in sorted(wanted.connections)]
         return orders
@@ -141,13 +153,17 @@ class Security:
     # ------------------------------------------------------------ what is
 
     def lost_charon(self) -> list[Down]:
-        """charon is gone: so are all its SAs and connections."""
+        """charon is gone: so are all its SAs and connections. Who had one with us is called at the place it was at."""
         downs = [Down(nbma, "charon stopped") for nbma in self._standing]
+        for nbma, up in self._standing.items():
+            if nbma not in self._wanted:
+                self._recalled[nbma] = _Wanted((up.remote,))
         self._standing.clear()
+        self._began.clear()
         self._doubled_since.clear()
         self._last_sas = ()
         self._dying.clear()
-        for wanted in self._wanted.values():
+        for wanted in (*self._wanted.values(), *self._recalled.values()):
             wanted.connections.clear()
             wanted.tries, wanted.next_try = 0, 0.0
         return downs
@@ -156,6 +172,8 @@ class Security:
         """Compare what charon has with what was known. Restarted pairs are reported down even if they are up again."""
         everything = tuple(sas)
         self._dying &= {sa.unique_id for sa in everything}
+        established = (sa for sa in everything if sa.state in ALIVE)
+        self._began = {sa.unique_id: self._began.get(sa.unique_id, now - sa.established_s) for sa in established}
         self._last_sas = tuple(sa for sa in everything if sa.unique_id not in self._dying)
         by_peer: dict[Address, list[IkeSa]] = {}
         for sa in self._last_sas:
@@ -166,16 +184,18 @@ class Security:
         orders = self._duplicates(by_peer, now)
         orders += self._childless()
         orders += self._settled(by_peer)
+        orders += self._called_back()
         return ups, downs, orders
 
     def due(self, now: float) -> list[Order]:
         """What to initiate now: wanted, not standing, and its back-off over."""
         orders: list[Order] = []
-        for nbma, wanted in self._wanted.items():
+        for nbma, wanted in (self._wanted | self._recalled).items():
             if nbma in self._standing or now < wanted.next_try or not wanted.remotes:
                 continue
+            doublings = min(wanted.tries, DOUBLINGS_LIMIT)  # or a peer that is away for hours overflows the float
             wanted.tries += 1
-            wanted.next_try = now + min(RETRY_FIRST_S * 2 ** (wanted.tries - 1), RETRY_LAST_S)
+            wanted.next_try = now + min(RETRY_FIRST_S * 2**doublings, RETRY_LAST_S)
             for index, remote in enumerate(wanted.remotes):
                 name = connection_name(nbma, index)
                 wanted.connections.add(name)
@@ -183,9 +203,8 @@ class Security:
         return orders
 
     def next_due(self) -> float | None:
-        times = [
-            wanted.next_try for nbma, wanted in self._wanted.items() if nbma not in self._standing and wanted.remotes
-        ]
+        every = (self._wanted | self._recalled).items()
+        times = [wanted.next_try for nbma, wanted in every if nbma not in self._standing and wanted.remotes]
         return min(times, default=None)
 
     def _downs(self, by_peer: dict[Address, list[IkeSa]]) -> list[Down]:
@@ -202,7 +221,7 @@ class Security:
     def _ups(self, by_peer: dict[Address, list[IkeSa]]) -> list[Up]:
         ups = []
         for nbma, sas in by_peer.items():
-            newest = min(sas, key=lambda sa: sa.established_s)
+            newest = max(sas, key=lambda sa: self._began[sa.unique_id])
             up = Up(nbma, newest.remote_id, Remote(newest.remote_host, newest.remote_port))
             if self._standing.get(nbma) != up:
                 self._standing[nbma] = up
@@ -229,11 +248,12 @@ class Security:
         return orders
 
     def _surplus(self, nbma: Address, sas: list[IkeSa]) -> list[IkeSa]:
-        higher = [sa for sa in sas if sa.initiator == (int(self._own) > int(nbma))]
-        if len(higher) < len(sas) and higher:
-            return higher
-        newest = min(sas, key=lambda sa: sa.established_s)
-        return [sa for sa in sas if sa is not newest]
+        """All but the one to keep; both ends see the same SPIs and starters, and about the same ages."""
+        newest = max(self._began[sa.unique_id] for sa in sas)
+        together = [sa for sa in sas if newest - self._began[sa.unique_id] <= TOGETHER_S]
+        by_lower = [sa for sa in together if sa.initiator == (int(self._own) < int(nbma))]
+        kept = min(by_lower or together, key=lambda sa: sa.initiator_spi)
+        return [sa for sa in sas if sa is not kept]
 
     def _childless(self) -> list[Order]:
         return [
@@ -243,14 +263,28 @@ class Security:
         ]
 
     def _settled(self, by_peer: dict[Address, list[IkeSa]]) -> list[Order]:
-        """Attempts at other candidates are over once one of them stands."""
+        """Attempts at other candidates are over once one of them stands.
+
+        What the peer started ends ours only if ours would go as the duplicate: or else each end might end its own.
+        """
         orders: list[Order] = []
         for sa in self._last_sas:
             if sa.state in ALIVE or not sa.name.startswith("p-"):
                 continue
-            if any(sa.name.startswith(connection_stem(nbma)) for nbma in by_peer):
-                orders.append(Terminate(sa.unique_id, "another candidate answered"))
+            for nbma, standing in by_peer.items():
+                decided = int(self._own) > int(nbma) or any(one.initiator for one in standing)
+                if decided and sa.name.startswith(connection_stem(nbma)):
+                    orders.append(Terminate(sa.unique_id, "another candidate answered"))
         return orders
+
+    def _called_back(self) -> list[Order]:
+        """Whoever was called after charon's death and is here again, or was called often enough, is let alone."""
+        over = [
+            nbma
+            for nbma, recalled in self._recalled.items()
+            if nbma in self._standing or recalled.tries >= RECALL_TRIES
+        ]
+        return [Disconnect(name) for nbma in over for name in sorted(self._recalled.pop(nbma).connections)]
 
     def next_settle(self) -> float | None:
         """When `observe` should look again because two SAs of one pair stand."""

@@ -76,11 +76,15 @@ class ChildSa:
 
 @dataclass(frozen=True, slots=True)
 class IkeSa:
-    """An IKE_SA. `state` is charon's word, "ESTABLISHED" when it is up; `established_s` its age, 0 before that."""
+    """An IKE_SA. `state` is charon's word, "ESTABLISHED" when it is up; `established_s` its age, 0 before that.
+
+    `initiator_spi` is hex, and the same at both ends.
+    """
 
     name: str
     unique_id: str
     initiator: bool
+    initiator_spi: str
     state: str
     local_host: str
     local_port: int
@@ -318,6 +322,7 @@ def _ike_sa(name: str, values: Mapping[str, Any]) -> IkeSa:
         name=name,
         unique_id=_text(values, "uniqueid"),
         initiator=_text(values, "initiator") == "yes",
+        initiator_spi=_text(values, "initiator-spi"),
         state=_text(values, "state"),
         local_host=_text(values, "local-host"),
         local_port=_integer(values, "local-port"),
