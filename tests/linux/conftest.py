@@ -4,6 +4,7 @@ import fcntl
 import os
 import struct
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,6 +35,11 @@ def open_tap() -> Callable[[str], int]:
     def attach(name: str) -> int:
         queue = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
         fcntl.ioctl(queue, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
+        # The kernel notices the carrier a little later; until then it drops what is sent.
+        deadline = time.monotonic() + 10
+        while "state DOWN" in run_ip("link", "show", name):
+            assert time.monotonic() < deadline, f"{name} got no carrier"
+            time.sleep(0.01)
         return queue
 
     return attach
