@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -172,20 +174,23 @@ def _judged(run: scenario.Execute, result: Result) -> tuple[Any, list[str]]:
 
 
 def _until(stage: Stage, until: scenario.UntilStream) -> Figures:
+    """A way is settled when the last so many packets took it, of those that no step has told about yet."""
     flowing = stage.streams[until.stream]
     began = time.monotonic()
-    flowing.refresh()
-    first = len(flowing.packets)
     while True:
         flowing.check()
         flowing.refresh()
-        # A way is settled when that many packets in a row took it, none of them sent before this step.
-        replied = [packet for packet in flowing.packets[first:] if packet.replied is not None][-until.packets :]
-        if len(replied) == until.packets and all(_goes(packet, until.way) for packet in replied):
+        replied = [packet for packet in flowing.packets[flowing.marked :] if packet.replied is not None]
+        run = list(takewhile(partial(_goes, way=until.way), reversed(replied)))
+        if len(run) >= until.packets:
             # The first of them is when it happened; the rest only confirm it.
-            happened = replied[0].replied
+            happened = run[-1].replied
             assert happened is not None
-            return {"seconds": max(0.0, happened - began), **_stretch(flowing, replied[-1].sequence)}
+            return {
+                "seconds": max(0.0, happened - began),
+                "since_start_s": happened - flowing.packets[0].sent,
+                **_stretch(flowing, replied[-1].sequence),
+            }
         if time.monotonic() - began >= until.within:
             lately = "no packet came back" if not replied else f"the last of {len(replied)} went {_way(replied[-1])}"
             raise Fault(f"stream {until.stream}", f"not {until.way} within {until.within:g} s: {lately}")

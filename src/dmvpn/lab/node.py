@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import IO, Any, NoReturn, TypeVar
 
 from dmvpn.errors import Fault
@@ -161,6 +160,8 @@ def _received(node: LabNode, pipe: IO[bytes]) -> Any:
     kind, content = pickle.loads(pipe.read(_LENGTH.unpack(head)[0]))
     if kind == "answer":
         return content
+    if kind == "bug":
+        return Fault(node.name, f"a bug of ours ended what ran there:\n{content}")
     fault_class, arguments, fields = content
     fault = fault_class.__new__(fault_class, *arguments)
     fault.__dict__.update(fields)
@@ -168,11 +169,18 @@ def _received(node: LabNode, pipe: IO[bytes]) -> Any:
 
 
 def _answer(task: Callable[[], Any], writer: int) -> int:
-    # A Fault's constructor has other arguments than its args, so pickle cannot rebuild it by itself.
+    # What the task leaves running must not hold our terminal or pipe: `dmvpn lab up | cat` would never end.
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nothing, standard)
+    reply: tuple[str, Any]
     try:
         reply = ("answer", task())
     except Fault as fault:
+        # A Fault's constructor has other arguments than its args, so pickle cannot rebuild it by itself.
         reply = ("fault", (type(fault), fault.args, fault.__dict__))
+    except Exception:  # noqa: BLE001 - this is the child's main(); the caller gets to see it
+        reply = ("bug", traceback.format_exc())
     octets = pickle.dumps(reply)
     # A daemon that the task left running may hold the pipe open: hence the length, not the end of the stream.
     with os.fdopen(writer, "wb") as pipe:
@@ -239,8 +247,3 @@ def _end_with(body: Callable[[], int]) -> NoReturn:
 def _exit_status(status: int) -> int:
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
-
-
-def hidden(path: Path) -> bool:
-    """Whether `path` is one of a node's private directories, so a file there would not be where the caller looks."""
-    return any(path.is_relative_to(private) for private in ("/etc", "/run", "/var"))

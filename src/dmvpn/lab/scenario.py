@@ -208,6 +208,8 @@ class Scenario(Section):
     name: Prose
     network: Prose | None = None
     """The network file it is about, relative to this one."""
+    opening: tuple[Prose, ...] = ()
+    """Told before the lab starts: what the story is about."""
     steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=500)]
     closing: tuple[Prose, ...] = ()
     """Told at the end when all went well: what to try next."""

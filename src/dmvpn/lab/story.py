@@ -16,6 +16,14 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class StoryBegan:
+    """Before the lab starts."""
+
+    name: str
+    opening: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StepBegan:
     number: int
     of: int
@@ -61,4 +69,4 @@ class StoryEnded:
 
 
 EXIT_CODES: Final = {Outcome.PASSED: 0, Outcome.FAILED: 1, Outcome.WARNED: 3, Outcome.SKIPPED: 1}
-Event = StepBegan | StepGoesOn | StepEnded | StoryEnded
+Event = StoryBegan | StepBegan | StepGoesOn | StepEnded | StoryEnded
