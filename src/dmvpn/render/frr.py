@@ -28,6 +28,9 @@ CONNECT_RETRY_S = 2  # the default of 120 s would be the time a network takes to
 RESTART_S = 60  # how long a neighbour keeps our routes while bgpd starts again: forwarding goes on meanwhile
 STALE_S = 90
 
+# Cisco's word for a hub that tells every spoke the others' networks and their own next hops.
+NEXT_HOPS_KEPT_IN_PHASE = 2
+
 
 def render(plan: Plan, layout: Layout) -> Rendered:
     """zebra always, bgpd when a cloud runs BGP. Raises Fault for a routing protocol that is not here yet."""
@@ -132,7 +135,7 @@ def _prefix_lists(cloud: Cloud, bgp: Bgp) -> Iterator[str]:
         out = [f"permit {prefix}" for prefix in announce]
         match cloud.role:
             case Role.SPOKE:
-                into = [f"permit {prefix}" for prefix in accept]
+                into = [f"permit {prefix}{_or_longer(cloud, longest)}" for prefix in accept]
                 yield from _list(f"{kind} prefix-list {name}-from-hubs", into)
                 yield from _list(f"{kind} prefix-list {name}-to-hubs", out)
             case Role.HUB:
@@ -141,8 +144,14 @@ def _prefix_lists(cloud: Cloud, bgp: Bgp) -> Iterator[str]:
                 # What the hub itself originates is nobody else's to announce, though longer prefixes are.
                 own = [f"deny {prefix}" for prefix in announce]
                 yield from _list(f"{kind} prefix-list {name}-from-spokes", [*refuse, *own, *longer])
-                yield from _list(f"{kind} prefix-list {name}-to-spokes", out)
+                told = [f"{entry}{_or_longer(cloud, longest)}" for entry in out]
+                yield from _list(f"{kind} prefix-list {name}-to-spokes", told)
                 yield from _list(f"{kind} prefix-list {name}-between-hubs", [*own, *longer])
+
+
+def _or_longer(cloud: Cloud, longest: int) -> str:
+    """In phases 1 and 3 a summary does: the hub relays, and in 3 it also says where there is a shorter way."""
+    return f" le {longest}" if cloud.nhrp.phase == NEXT_HOPS_KEPT_IN_PHASE else ""
 
 
 def _list(head: str, entries: list[str]) -> Iterator[str]:
@@ -225,6 +234,8 @@ def _activated(version: int, cloud: Cloud, bgp: Bgp) -> Iterator[str]:
         yield f"  neighbor {group} activate"
         yield f"  neighbor {group} prefix-list {name}-from-spokes in"
         yield f"  neighbor {group} prefix-list {name}-to-spokes out"
+        if cloud.nhrp.phase == NEXT_HOPS_KEPT_IN_PHASE:
+            yield f"  neighbor {group} attribute-unchanged next-hop"
         yield f"  neighbor {group} maximum-prefix {SPOKE_PREFIX_LIMIT} restart {SPOKE_PREFIX_PAUSE_MIN}"
     for neighbor in bgp.neighbors:
         if neighbor.address.version != version:

@@ -17,6 +17,7 @@ NAME = "interfaces"
 FILE = "network.json"
 
 MAIN_TABLE = 254
+NEXT_HOPS_RESOLVED_IN_PHASE = 2
 
 # zebra reads the metric's high octet as the administrative distance (FRR manual, "Kernel routes"): 255 is never best,
 # so BGP's route of the same prefix wins in zebra as it does in the kernel.
@@ -40,7 +41,7 @@ def render(plan: Plan, layout: Layout) -> Rendered:
         "state": str(layout.run / "network.state.json"),
         "devices": [_device(plan, cloud) for cloud in plan.clouds],
         "addresses": [{"device": device, "address": str(address)} for device, address in _addresses(plan)],
-        "routes": [*_unreachable(plan), *_to_hubs(plan), *_defaults(plan)],
+        "routes": [*_unreachable(plan), *_on_link(plan), *_defaults(plan)],
         "rules": [
             {
                 "priority": plan.registry.shortcut_priority,
@@ -126,25 +127,28 @@ def _unreachable(plan: Plan) -> Iterator[dict[str, Any]]:
         }
 
 
-def _to_hubs(plan: Plan) -> Iterator[dict[str, Any]]:
-    """A spoke's own address is a host address, so its hubs are not on link without these."""
+def _on_link(plan: Plan) -> Iterator[dict[str, Any]]:
+    """A spoke's own address is a host address, so its next hops are not on link without these: its hubs, and in
+    phase 2, where BGP names them, all of the overlay.
+    """
     for cloud in plan.clouds:
         if cloud.role is Role.HUB:
             continue
-        for hub in cloud.hubs:
-            for overlay in hub.overlay:
-                source = next((own for own in cloud.addresses if own.version == overlay.version), None)
-                if source is None:
-                    continue
-                yield {
-                    "prefix": str(ip_network(overlay)),
-                    "kind": "unicast",
-                    "device": word(cloud.device, "device"),
-                    "scope": "link",
-                    "source": str(source),
-                    "table": MAIN_TABLE,
-                    "protocol": plan.registry.route_protocol,
-                }
+        near: list[Network] = [ip_network(overlay) for hub in cloud.hubs for overlay in hub.overlay]
+        near += cloud.overlay if cloud.nhrp.phase == NEXT_HOPS_RESOLVED_IN_PHASE else ()
+        for prefix in near:
+            source = next((own for own in cloud.addresses if own.version == prefix.version), None)
+            if source is None:
+                continue
+            yield {
+                "prefix": str(prefix),
+                "kind": "unicast",
+                "device": word(cloud.device, "device"),
+                "scope": "link",
+                "source": str(source),
+                "table": MAIN_TABLE,
+                "protocol": plan.registry.route_protocol,
+            }
 
 
 def _defaults(plan: Plan) -> Iterator[dict[str, Any]]:
