@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 from dmvpn.cli.text import say
-from dmvpn.operations.labs import Event, Outcome, Progress, StepBegan, StepEnded, StepGoesOn, StoryEnded
+from dmvpn.operations.labs import Event, Outcome, Progress, StepBegan, StepEnded, StepGoesOn, StoryBegan, StoryEnded
 
 MARKS = {Outcome.PASSED: "ok  ", Outcome.WARNED: "warn", Outcome.FAILED: "FAIL", Outcome.SKIPPED: "skip"}
 STYLES = {Outcome.PASSED: None, Outcome.WARNED: "yellow", Outcome.FAILED: "red", Outcome.SKIPPED: "dim"}
@@ -22,6 +22,9 @@ class Story:
 
     def hear(self, event: Event | Progress) -> None:
         match event:
+            case StoryBegan():
+                for line in event.opening:
+                    self._say(line)
             case Progress():
                 self._line(f"  ok    {event.what}", event.seconds, None)
             case StepBegan():

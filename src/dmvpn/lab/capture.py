@@ -25,6 +25,9 @@ _PROTOCOLS: Final = {1: "icmp", 6: "tcp", 47: "gre_in_clear", 50: "esp", 58: "ic
 _UDP = 17
 
 
+KINDS = ("total", "esp_in_udp", "ike", "keepalive", "esp", "gre_in_clear", "icmp", "tcp", "udp", "other")
+
+
 @dataclass(slots=True)
 class Capture:
     """A capture that runs until `stop`."""
@@ -79,11 +82,11 @@ def _pipe() -> tuple[IO[bytes], IO[bytes]]:
 
 
 def count(path: Path) -> Counter[str]:
-    """Packets by kind: esp_in_udp, ike, keepalive, esp, gre_in_clear, icmp, tcp, udp, other; and their total.
+    """Packets by kind, each of KINDS with a figure.
 
     Raises Fault for a file that is not pcap, or is cut short in the middle of a record.
     """
-    kinds: Counter[str] = Counter(total=0, gre_in_clear=0, esp_in_udp=0, ike=0)
+    kinds: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
     for packet in _network_packets(path):
         kinds[_kind(packet)] += 1
         kinds["total"] += 1

@@ -245,7 +245,8 @@ def load(path: Path) -> Scenario:
     try:
         scenario = Scenario.model_validate(read.values)
     except ValidationError as refusal:
-        findings += [_finding(read, details) for details in refusal.errors()]
+        errors = refusal.errors()
+        findings += [_finding(read, details) for details in errors if not _follows(details, errors)]
     if findings or scenario is None:
         raise Problems(findings)
     return scenario
@@ -254,6 +255,13 @@ def load(path: Path) -> Scenario:
 def network_path(scenario: Scenario, path: Path) -> Path | None:
     """The network file that the scenario names."""
     return None if scenario.network is None else (path.parent / scenario.network).resolve()
+
+
+def _follows(details: ErrorDetails, errors: list[ErrorDetails]) -> bool:
+    """pydantic also calls a list too short whose members it has refused: that says nothing new."""
+    place = details["loc"]
+    deeper = (other["loc"] for other in errors if len(other["loc"]) > len(place))
+    return details["type"] == "too_short" and any(loc[: len(place)] == place for loc in deeper)
 
 
 def _finding(read: source.Source, details: ErrorDetails) -> Finding:

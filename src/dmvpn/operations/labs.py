@@ -22,7 +22,7 @@ from dmvpn.lab.impairment import Change
 from dmvpn.lab.lifecycle import Progress
 from dmvpn.lab.node import LabNode
 from dmvpn.lab.running import Lab, LabStatus
-from dmvpn.lab.story import Event, Figures, Outcome, StepBegan, StepEnded, StepGoesOn, StoryEnded
+from dmvpn.lab.story import Event, Figures, Outcome, StepBegan, StepEnded, StepGoesOn, StoryBegan, StoryEnded
 from dmvpn.linux import files
 from dmvpn.linux.services import Supervised
 from dmvpn.network.plan import Plan
@@ -31,7 +31,7 @@ from dmvpn.operations.here import Here
 from dmvpn.operations.reading import NetworkFile
 from dmvpn.render.layout import Layout
 
-__all__ = ["Event", "Outcome", "Progress", "StepBegan", "StepEnded", "StepGoesOn", "StoryEnded"]
+__all__ = ["Event", "Outcome", "Progress", "StepBegan", "StepEnded", "StepGoesOn", "StoryBegan", "StoryEnded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +199,7 @@ def run_scenario(which: str, name: str | None, tell: Callable[[Event | Progress]
     if network is None:
         raise WrongInput(str(path), "names no network file", "add: network: FILE")
     refuse_without_root()
+    tell(StoryBegan(story.name, story.opening))
     began = time.monotonic()
     with held(network, name or f"{path.stem}-{os.getpid()}", tell) as lab:
         known: dict[str, Figures] = {"up": {"seconds": time.monotonic() - began, "routers": len(lab.routers())}}
