@@ -1,5 +1,6 @@
 """A scenario as it is told on the terminal: one line a step, rewritten while it lasts where a person looks."""
 
+import shutil
 import sys
 from typing import Any
 
@@ -65,7 +66,7 @@ class Story:
             f"{event.name}: {event.outcome.value} in {event.seconds:.0f} s: {', '.join(words)}", _style(event.outcome)
         )
         for line in event.closing:
-            self._say(line)
+            self._say(line.replace("  dmvpn ", f"  {_invoked()} "))
 
     def _line(self, text: str, seconds: float, style: str | None) -> None:
         self._say(f"{text}  ({seconds:.1f} s)", style)
@@ -82,6 +83,11 @@ class Story:
         if self._live:
             sys.stdout.write(CLEAR_LINE + text[:100])
             sys.stdout.flush()
+
+
+def _invoked() -> str:
+    """How the reader calls this very program: in a checkout it is not on the path."""
+    return "dmvpn" if shutil.which("dmvpn") else sys.argv[0]
 
 
 def _style(outcome: Outcome) -> str | None:
