@@ -134,7 +134,7 @@ class Core:
             return None
         # Through a hub that is down nothing gets: another hub may know the way.
         dead = binding.kind is BindingKind.HUB and binding.nbma not in self.hubs_up
-        return None if dead and self.first_hub() is not None else binding
+        return None if dead else binding
 
     def registered(self) -> Iterator[Binding]:
         return (binding for binding in self.bindings if binding.kind is BindingKind.REGISTERED)

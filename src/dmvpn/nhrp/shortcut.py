@@ -1,5 +1,6 @@
 """One shortcut, the table of them, and why a pair is not direct."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -95,6 +96,7 @@ class ShortcutTable:
 
     def __init__(self) -> None:
         self._by_prefix: dict[Network, Shortcut] = {}
+        self._lengths: Counter[tuple[int, int]] = Counter()  # how many of each version and prefix length
         self._serial = 0
 
     def __iter__(self) -> Iterator[Shortcut]:
@@ -115,7 +117,7 @@ class ShortcutTable:
         return self._by_prefix.get(prefix)
 
     def covering(self, destination: Address) -> Shortcut | None:
-        lengths = {prefix.prefixlen for prefix in self._by_prefix if prefix.version == destination.version}
+        lengths = [length for version, length in self._lengths if version == destination.version]
         for length in sorted(lengths, reverse=True):
             shortcut = self._by_prefix.get(host_of(destination, length))
             if shortcut is not None:
@@ -126,11 +128,17 @@ class ShortcutTable:
         return tuple(s for s in self if s.nbma == nbma and (not states or s.state in states))
 
     def put(self, shortcut: Shortcut) -> None:
+        """Under its prefix, which must be free."""
         self._by_prefix[shortcut.prefix] = shortcut
+        self._lengths[shortcut.prefix.version, shortcut.prefix.prefixlen] += 1
 
     def drop(self, shortcut: Shortcut) -> None:
         if shortcut in self:
             del self._by_prefix[shortcut.prefix]
+            kind = (shortcut.prefix.version, shortcut.prefix.prefixlen)
+            self._lengths[kind] -= 1
+            if not self._lengths[kind]:
+                del self._lengths[kind]
 
     def move(self, shortcut: Shortcut, prefix: Network) -> None:
         self.drop(shortcut)

@@ -226,7 +226,8 @@ class Shortcuts:
         self._core.timers.arm(("patience", shortcut.number), self._core.now + wait_s, partial(self._too_long, shortcut))
 
     def _too_long(self, shortcut: Shortcut) -> None:
-        self.endings.give_up(shortcut, WHY_TOO_LONG[shortcut.state])
+        probed = shortcut.authorised and shortcut.state is ShortcutState.CONNECTING
+        self.endings.give_up(shortcut, WhyNot.NO_PROBE_ANSWER if probed else WHY_TOO_LONG[shortcut.state])
 
     # ------------------------------------------------------------ up, refreshed, expired
 
