@@ -3,7 +3,8 @@
     host-a --- router-a === wan === router-b --- host-b
     10.1.1.2   10.1.1.1   192.0.2.1/2   10.1.2.1   10.1.2.2
 
-Everything is gone when the stage is closed; the kernel ends the processes should this one be killed.
+Everything is gone when the stage is closed. Should this process be killed, the kernel ends those it started, and the
+next stage removes the namespaces that are left.
 """
 
 import os
@@ -113,6 +114,7 @@ class Stage:
         self.close()
 
     def _build(self) -> None:
+        _sweep()
         stage = str(os.getpid())
         for name in ("host-a", "router-a", "router-b", "host-b"):
             self.nodes.append(Node(stage, name))
@@ -131,6 +133,14 @@ class Stage:
         for node in self.nodes:
             node.close()
         self._directory.cleanup()
+
+
+def _sweep() -> None:
+    """Remove the namespaces of stages whose process is dead."""
+    for space in Path("/run/netns").glob("bench-*"):
+        owner = space.name.split("-")[1]
+        if not Path("/proc", owner).exists():
+            subprocess.run(("ip", "netns", "delete", space.name), check=False)
 
 
 def wire(left: Node, left_device: str, right: Node, right_device: str, mtu_octets: int) -> None:
