@@ -119,6 +119,19 @@ def test_a_detached_lab_outlives_its_command_until_down(tmp_path: Path) -> None:
         find("stays", tmp_path)
 
 
+def test_a_detached_lab_does_not_hold_its_commands_output(tmp_path: Path) -> None:
+    """`dmvpn lab up FILE | cat` must end, whatever the routers' daemons and the relay inherited."""
+    script = OWNER.replace("lifecycle.held(", "contextlib.nullcontext(lifecycle.up(").replace(
+        "report=lambda step: say(step.what))", "report=lambda step: say(step.what)))"
+    )
+    script = "import contextlib\n" + script.replace("    signal.pause()\n", "")
+    argv = (sys.executable, "-c", script, str(tmp_path), "piped", str(HERE))
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.endswith("up\n")
+    assert done.stderr == ""
+    find("piped", tmp_path).down()
+
+
 def test_a_router_that_cannot_be_configured_takes_the_lab_down(tmp_path: Path) -> None:
     network, plans = demo()
 
