@@ -201,12 +201,12 @@ def _openvpn(stage: Stage) -> None:
         line += " --tls-server --dh none" if own == 1 else " --tls-client"
         line += f" --cert {stage.directory}/vpn{own}.pem --key {stage.directory}/vpn{own}.key"
         line += " --data-ciphers AES-256-GCM --cipher AES-256-GCM --auth-nocache"
-        line += " --sndbuf 1048576 --rcvbuf 1048576 --txqueuelen 1000"
         command = (*line.split(), "--peer-fingerprint", fingerprints[peer])
         router.start("openvpn", command, stage.directory / f"vpn{own}.log")
     log = stage.directory / "vpn2.log"
     wait_for(lambda: b"Initialization Sequence Completed" in log.read_bytes(), "the OpenVPN client")
     for own, peer, router in _sides(stage):
+        enlarge_udp(router.processes["openvpn"].pid)  # the same as charon has; the device's queue is 500 for both
         wait_for(partial(_has_device, router, "tun0"), "tun0")
         router.ip(f"route add 10.1.{peer}.0/24 dev tun0 src 10.1.{own}.1")
 
