@@ -41,6 +41,7 @@ class Ike:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vici")
         self._session: ViciSession | None = None
         self._wake = asyncio.Event()
+        self._admitted: dict[Address, Up] = {}
         self._lost = False
         self._closing = False
         self.version = ""
@@ -60,7 +61,8 @@ class Ike:
         self._spawn(self._security.restart(nbma, self._loop.time()))
 
     def standing(self, nbma: Address) -> Up | None:
-        return self._security.standing(nbma)
+        """The SA with this peer, if the peer was admitted: authority and data plane know its claims."""
+        return self._admitted.get(nbma)
 
     def tried(self, nbma: Address) -> tuple[int, tuple[Remote, ...]]:
         return self._security.tried(nbma)
@@ -128,7 +130,7 @@ class Ike:
         self.sas = ()
         self.trouble = "charon stopped"
         for down in self._security.lost_charon():
-            self._on_down(down)
+            self._dismiss(down)
 
     def _close_session(self) -> None:
         session, self._session = self._session, None
@@ -157,7 +159,7 @@ class Ike:
         ups, downs, orders = self._security.observe(self.sas, self._loop.time())
         for down in downs:
             log.info("%s: SA down: %s", down.nbma, down.why)
-            self._on_down(down)
+            self._dismiss(down)
         if ups:
             claims = await self._call(lambda: claims_by_identity(session))
             for up in ups:
@@ -166,11 +168,16 @@ class Ike:
 
     async def _admit(self, up: Up, known: dict[str, Claims]) -> None:
         claims = known.get(up.remote_id)
-        if claims is None or claims.transport != up.nbma:
+        if claims is None or claims.transport != up.nbma or claims.network != self._settings.network:
             log.warning("%s: SA with %s, whose certificate carries no claims for it: ignored", up.nbma, up.remote_id)
             return
         log.info("%s: SA up with %s at %s port %d", up.nbma, claims.router, up.remote.host, up.remote.port)
         await self._on_up(up, claims)
+        self._admitted[up.nbma] = up
+
+    def _dismiss(self, down: Down) -> None:
+        self._admitted.pop(down.nbma, None)
+        self._on_down(down)
 
     def _spawn(self, orders: list[Order]) -> None:
         task = self._loop.create_task(self._perform_quietly(orders))

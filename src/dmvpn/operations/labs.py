@@ -15,6 +15,7 @@ from typing import Any
 from dmvpn import lab as lab_room
 from dmvpn.errors import Fault, WrongInput
 from dmvpn.identity import authority
+from dmvpn.lab import capture as packets
 from dmvpn.lab import lifecycle, private, runner, running, scenario
 from dmvpn.lab.derive import topology_of
 from dmvpn.lab.graph import mermaid
@@ -158,8 +159,15 @@ def heal(lab: Lab, what: Sequence[str]) -> str:
 
 def capture(node: LabNode, device: str, file: str) -> int:
     """tcpdump on a device of a node, to a pcap file or as text, until it is interrupted. Its exit status."""
-    argv = ("tcpdump", "-n", "-i", device, *(() if file == "-" else ("-U", "-w", str(Path(file).absolute()))))
-    return node.exec(argv)
+    if file == "-":
+        return node.exec(("tcpdump", "-n", "-l", "--immediate-mode", "-i", device))
+    # Opened out here: inside the node a path may be one that ends with the lab.
+    with Path(file).open("wb") as output:
+        started = packets.start(node, device, output)
+        try:
+            return started.running.wait()
+        except KeyboardInterrupt:
+            return started.stop()
 
 
 def graph(path: Path) -> str:
