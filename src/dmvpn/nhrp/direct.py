@@ -12,6 +12,7 @@ class Direct:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._gateways: dict[int, Address] = {}  # by shortcut
         self._neighbours: dict[Address, tuple[Address, set[int]]] = {}  # gateway: its NBMA address, shortcuts
 
     def nbma_of(self, gateway: Address) -> Address | None:
@@ -21,6 +22,7 @@ class Direct:
     def install(self, shortcut: Shortcut, gateway: Address, nbma: Address) -> None:
         bound_to, numbers = self._neighbours.get(gateway, (None, set()))
         numbers.add(shortcut.number)
+        self._gateways[shortcut.number] = gateway
         self._neighbours[gateway] = (nbma, numbers)
         if bound_to != nbma and not self._is_held_elsewhere(gateway):
             self._core.emit(BindNeighbour(gateway, nbma))
@@ -29,21 +31,19 @@ class Direct:
             self._core.emit(InstallRoute(shortcut.prefix, gateway, None))
 
     def withdraw(self, shortcuts: Iterable[Shortcut]) -> None:
-        """All routes first: without the neighbour entry they would be black holes."""
+        """What install() was told. All routes first: without the neighbour entry they would be black holes."""
         gone = list(shortcuts)
         for shortcut in gone:
             if not shortcut.next_hop_only:
                 self._core.emit(RemoveRoute(shortcut.prefix))
         for shortcut in gone:
-            if shortcut.gateway is not None:
-                self._leave(shortcut.gateway, shortcut.number)
+            self._leave(shortcut.number)
 
-    def _leave(self, gateway: Address, number: int) -> None:
-        known = self._neighbours.get(gateway)
-        if known is None:
-            return
-        known[1].discard(number)
-        if not known[1]:
+    def _leave(self, number: int) -> None:
+        gateway = self._gateways.pop(number)
+        _, numbers = self._neighbours[gateway]
+        numbers.discard(number)
+        if not numbers:
             del self._neighbours[gateway]
             if not self._is_held_elsewhere(gateway):
                 self._core.emit(UnbindNeighbour(gateway))

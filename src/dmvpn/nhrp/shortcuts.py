@@ -71,6 +71,8 @@ class Shortcuts:
         # After a loss the reason stays: "asking" would hide why the pair is not direct.
         if not shortcut.up_once:
             shortcut.turn(ShortcutState.RESOLVING, self._core.now)
+        if self._core.next_hop(shortcut.destination) is None:
+            shortcut.why = WhyNot.NO_HUB
         self._ask(shortcut)
 
     def _ask(self, shortcut: Shortcut) -> None:
