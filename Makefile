@@ -1,30 +1,41 @@
 # The few commands of the house. Each installs what it misses first, and nothing when nothing is missing.
 SHELL := /bin/bash
 PYTEST := .venv/bin/python -m pytest
+PURE := tests/nhrp tests/network tests/render
 
-.PHONY: demo test check bench clean setup
+.PHONY: help demo test check style bench coverage clean setup
 
-setup:
-	@scripts/setup test
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 18
 
 demo: ## a real DMVPN on this machine, and a story that shows it (root)
 	@scripts/setup demo
 	@.venv/bin/dmvpn lab run demo
 
-check: ## the fast part: style, types, rooms, unit and property tests
-	@scripts/setup test
+check: style ## the fast part of the tests: style, types, rooms, unit and property tests
+	$(PYTEST) -q -n 2 -m 'not kernel and not lab and not slow'
+
+# One run, one after the other: what measures and what starts routers wants the machine for itself.
+test: style ## all tests (root, or what needs it is skipped by name)
+	$(PYTEST) -q
+
+style: setup
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
-	$(PYTEST) -q -m 'not kernel and not lab and not slow'
 
-test: check ## everything
-	$(PYTEST) -q -m 'kernel or lab or slow'
-
-bench: ## measured beside a peer, in one run
+bench: ## what it carries, measured beside a peer in one run (root)
 	@scripts/setup bench
 	.venv/bin/python -m bench
 
-clean:
-	rm -rf .venv .private build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results src/*.egg-info
+coverage: setup ## the branches of the pure rooms that no test takes
+	.venv/bin/python -m coverage run -m pytest -q -m 'not kernel and not lab and not slow' $(PURE)
+	.venv/bin/python -m coverage report --skip-covered
+
+setup:
+	@scripts/setup test
+
+clean: ## take away all that was made here, .venv/ too
+	rm -rf .venv .private .setup.lock build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage \
+		bench/results src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
