@@ -1,6 +1,5 @@
 """Attaching to TAPs. What a second process meets is in tests/plane/test_life.py."""
 
-import os
 from collections.abc import Callable
 
 import pytest
@@ -45,8 +44,8 @@ def test_what_cannot_be_attached_to_says_why(netns: None, ip: Run, make: str | N
     assert str(caught.value).startswith(fault)
 
 
-def test_a_tap_that_would_go_with_its_process_is_refused(netns: None, open_tap: Callable[[str], int]) -> None:
-    queue = open_tap("tap9")  # attached elsewhere and not persistent: busy comes first
+def test_a_tap_that_somebody_holds_is_refused(tap: str) -> None:
+    first = taps.attach(tap)
     with pytest.raises(Fault, match="another process is attached"):
-        taps.attach("tap9")
-    os.close(queue)
+        taps.attach(tap)
+    first.close()
