@@ -163,7 +163,7 @@ def _charon(stage: Stage, own: int, peer: int, router: Node) -> dict[str, str]:
     environment = {"STRONGSWAN_CONF": str(conf), "SWANCTL_DIR": str(stage.directory)}
     router.start("charon", (str(CHARON),), stage.directory / f"charon{own}.log", environment)
     wait_for(vici.exists, f"charon of {router.name}")
-    enlarge_udp(router.processes["charon"].pid)  # as dmvpnd does
+    enlarge_udp(router.processes["charon"].pid)  # charon has no setting for it
     uri = f"unix://{vici}"
     router.run(("swanctl", "--load-all", "--file", str(swanctl), "--uri", uri), environment=environment)
     return {"uri": uri, **environment}
