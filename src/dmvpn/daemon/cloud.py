@@ -52,6 +52,7 @@ Network = IPv4Network | IPv6Network
 log = logging.getLogger("dmvpnd.nhrp")
 
 EVENT_MEMORY = 512
+CLAIMS_WAIT_S = 3.0  # a packet overtakes the word that its SA is up; below the engine's own wait for a verdict
 READ_BURST = 64  # packets per wake-up, so that one flooding peer cannot keep the loop from its timers
 
 
@@ -92,6 +93,7 @@ class Cloud:
             for hub in settings.hubs
         }
         self._restored = restored
+        self._undecided: dict[int, Authorise] = {}
         self.moments: deque[Moment] = deque(maxlen=EVENT_MEMORY)
         self.drops: Counter[str] = Counter()
         self.engine = Engine(
@@ -176,6 +178,8 @@ class Cloud:
     def security_up(self, nbma: Address, observed: Remote) -> None:
         endpoint = Endpoint(_address(observed.host), observed.port) if _is_address(observed.host) else None
         self.feed(SecurityUp(nbma, endpoint))
+        for action in [one for one in self._undecided.values() if one.nbma == nbma]:
+            self._decide(action)
 
     def security_down(self, nbma: Address, why: str) -> None:
         self.feed(SecurityDown(nbma, why))
@@ -250,7 +254,19 @@ class Cloud:
             case ReleaseSecurity():
                 ike.release(action.nbma)
 
-    def _authorise(self, action: Authorise) -> Verdict:
+    def _authorise(self, action: Authorise) -> Verdict | None:
+        """A refusal makes a client wait for a minute, so nobody is refused before charon had time to tell who it is."""
+        if self._doors.authority.claims(action.nbma) is not None:
+            return self._verdict(action)
+        self._undecided[action.ticket] = action
+        self._loop.call_later(CLAIMS_WAIT_S, self._decide, action)
+        return None
+
+    def _decide(self, action: Authorise) -> None:
+        if self._undecided.pop(action.ticket, None) is not None:
+            self.feed(self._verdict(action))
+
+    def _verdict(self, action: Authorise) -> Verdict:
         refusal = self._doors.authority.refusal(action.nbma, action.protocol, action.prefix)
         if refusal:
             log.warning("%s: %s refused: %s", self.settings.name, action.protocol, refusal)
