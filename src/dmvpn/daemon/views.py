@@ -85,7 +85,8 @@ async def _bgp(node: Node) -> tuple[tuple[dict[str, Any], ...], tuple[Trouble, .
     if not named or not down:
         return named, ()
     where = ", ".join(str(one["address"]) for one in down)
-    return named, (Trouble(SEVERE, f"BGP with {where} is not established", "dmvpn peers"),)
+    severity = SEVERE if len(down) == len(named) else WARNING
+    return named, (Trouble(severity, f"BGP with {where} is not established", "dmvpn peers"),)
 
 
 # ---------------------------------------------------------------- rows
@@ -123,7 +124,7 @@ def _hub(cloud: str, row: EngineHubRow) -> HubRow:
         router=row.name,
         overlay=" ".join(map(str, row.protocol)),
         nbma=str(row.nbma),
-        state="up" if row.is_up else row.state.value,
+        state="up" if row.is_up else _way_to_hub(row).value,
         why="" if row.is_up else row.reason,
         since_s=row.age_s,
         rtt_ms=None if row.rtt_s is None else row.rtt_s * 1000,
@@ -141,9 +142,15 @@ def _peers(node: Node, cloud: str, view: View) -> list[PeerRow]:
     return rows
 
 
+def _way_to_hub(row: EngineHubRow) -> State:
+    if row.is_up:
+        return State.DIRECT
+    return State.DOWN if row.state is HubState.REFUSED else State.CONNECTING
+
+
 def _hub_peer(node: Node, cloud: str, row: EngineHubRow) -> PeerRow:
     standing = node.ike.standing(row.nbma)
-    state = State.DIRECT if row.is_up else State.CONNECTING if row.state is not HubState.REFUSED else State.DOWN
+    state = _way_to_hub(row)
     layer = "UP" if row.is_up else "IKE" if standing else "UNDERLAY"
     return PeerRow(
         cloud=cloud,
