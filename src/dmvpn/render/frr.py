@@ -26,6 +26,7 @@ SPOKE_PREFIX_LIMIT = 1000
 SPOKE_PREFIX_PAUSE_MIN = 5
 CONNECT_RETRY_S = 2  # the default of 120 s would be the time a network takes to come up
 RESTART_S = 60  # how long a neighbour keeps our routes while bgpd starts again: forwarding goes on meanwhile
+RELIEVED_RESTART_S = 1  # a hub with another beside it: spokes must not wait for it, FRR even does after its hold time
 STALE_S = 90
 
 # Cisco's word for a hub that tells every spoke the others' networks and their own next hops.
@@ -98,8 +99,11 @@ def _units(plan: Plan, layout: Layout) -> tuple[Unit, ...]:
 
 
 def _zebra_conf(plan: Plan) -> str:
-    # Nothing to say: addresses and static routes are netstate's, and zebra leaves forwarding as it is.
-    return "\n".join([header(plan.network, plan.router, "!"), f"hostname {word(plan.router, 'router')}", ""])
+    # Addresses and static routes are netstate's. A TAP has no carrier while dmvpn-gre restarts: that is no lost link.
+    lines = [header(plan.network, plan.router, "!"), f"hostname {word(plan.router, 'router')}"]
+    for cloud in plan.clouds:
+        lines += [f"interface {word(cloud.device, 'device')}", " no link-detect", "exit"]
+    return "\n".join([*lines, ""])
 
 
 def _bgpd_conf(plan: Plan) -> str:
@@ -178,7 +182,8 @@ def _router(plan: Plan, speaking: list[tuple[Cloud, Bgp]]) -> Iterator[str]:
     # A summary is announced because the file says so, not because a route of that length happens to exist.
     yield " no bgp network import-check"
     yield " bgp graceful-restart"
-    yield f" bgp graceful-restart restart-time {RESTART_S}"
+    relieved = any(member.role is Role.HUB and bgp.neighbors for member, bgp in speaking)
+    yield f" bgp graceful-restart restart-time {RELIEVED_RESTART_S if relieved else RESTART_S}"
     yield f" bgp graceful-restart stalepath-time {STALE_S}"
     yield " bgp graceful-restart preserve-fw-state"
     if any(bgp.listen for _, bgp in speaking):
