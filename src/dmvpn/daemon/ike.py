@@ -13,6 +13,7 @@ from dmvpn.daemon.security import Connect, Disconnect, Down, Order, Remote, Secu
 from dmvpn.daemon.settings import Settings
 from dmvpn.errors import Fault
 from dmvpn.identity.claims import Claims
+from dmvpn.linux.socket_buffers import enlarge_udp
 from dmvpn.linux.vici_client import IkeEvent, IkeSa, PeerConnection, ViciSession, watch_events
 
 Address = IPv4Address | IPv6Address
@@ -105,6 +106,10 @@ class Ike:
         session = ViciSession(paths.vici)
         self.version = session.version()
         session.load_all(paths.swanctl_conf, paths.swanctl_dir)
+        try:
+            enlarge_udp(session.peer_pid())
+        except Fault as fault:
+            log.info("charon keeps its small buffers, bursts will lose packets: %s", fault)
         return session
 
     def _listen(self) -> None:

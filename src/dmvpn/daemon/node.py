@@ -29,6 +29,7 @@ log = logging.getLogger("dmvpnd")
 
 PLANE_POLL_S = 5.0
 REMEMBER_S = 1.0
+SETTLED_S = 10.0  # after a start: by then charon has told of every SA that stands
 UNREACHABLE = (RouteKind.UNREACHABLE, RouteKind.BLACKHOLE, RouteKind.PROHIBIT)
 
 
@@ -194,6 +195,7 @@ class Node:
             self.plane_view = PlaneView(None, str(fault))
             return
         self.plane_view = PlaneView(state, "")
+        await self._forget_strangers(state)
         for cloud in self.clouds.values():
             tunnel = state.tunnels.get(cloud.settings.device)
             for nbma, counters in tunnel.peers.items() if tunnel else ():
@@ -201,6 +203,18 @@ class Node:
                 if counters.tx_data_packets != self._sent.get(key, 0):
                     self._sent[key] = counters.tx_data_packets
                     cloud.feed(Used(nbma))
+
+    async def _forget_strangers(self, state: PlaneState) -> None:
+        """dmvpn-gre's table outlives us: who went while we were away is still allowed there."""
+        if self.ike.trouble or self.now() - self.started_at < SETTLED_S:
+            return
+        for cloud in self.clouds.values():
+            tunnel = state.tunnels.get(cloud.settings.device)
+            known = self.authority.peers_in(cloud.settings.overlay)
+            for nbma in tunnel.allowed if tunnel else ():
+                if nbma not in known:
+                    with contextlib.suppress(Fault):
+                        await self._plane.forget(cloud.settings.device, nbma)
 
     async def _remember_often(self) -> None:
         while True:

@@ -37,9 +37,7 @@ class Pinger:
         self._identifier = int.from_bytes(os.urandom(2), sys.byteorder)
         v4 = destination.version == 4
         self._request, self._answer = (_ECHO_REQUEST_V4, _ECHO_REPLY_V4) if v4 else (_ECHO_REQUEST_V6, _ECHO_REPLY_V6)
-        family, protocol = (
-            (socket.AF_INET, socket.IPPROTO_ICMP) if v4 else (socket.AF_INET6, socket.IPPROTO_ICMPV6)
-        )
+        family, protocol = (socket.AF_INET, socket.IPPROTO_ICMP) if v4 else (socket.AF_INET6, socket.IPPROTO_ICMPV6)
         try:
             self._socket = socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         except PermissionError as error:

@@ -4,6 +4,7 @@ One ViciSession serves one thread at a time; events come over a connection of th
 """
 
 import socket
+import struct
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -144,6 +145,12 @@ class ViciSession:
         """charon's version, such as 5.9.8."""
         with _faults("version"):
             return _text(self._session.version(), "version")
+
+    def peer_pid(self) -> int:
+        """The process at the other end of the socket: charon. unix(7) SO_PEERCRED."""
+        credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        pid: int = struct.unpack("3i", credentials)[0]
+        return pid
 
     def uptime_s(self) -> str:
         """How long charon runs, in its words."""
