@@ -5,14 +5,19 @@ packet in fourteen there (measured, docs/bench.md). Raising net.core.rmem_defaul
 """
 
 import ctypes
+import errno
 import os
 import socket
-from pathlib import Path
+import stat
 from typing import Final
 
 from dmvpn.errors import Fault
 
 ESP_BUFFER_OCTETS: Final = 4 << 20
+
+# Tried one by one: /proc may be that of another PID namespace than the one the number counts in. charon opens sockets
+# when it starts, so they are among the first.
+DESCRIPTORS: Final = 256
 
 _SYS_PIDFD_GETFD: Final = 438  # the same number on every architecture, as all calls since Linux 5.0
 _SO_RCVBUFFORCE: Final = 33
@@ -31,27 +36,23 @@ def enlarge_udp(pid: int, octets: int = ESP_BUFFER_OCTETS) -> int:
     except OSError as error:
         raise Fault(where, error.strerror or str(error)) from error
     try:
-        # A socket may be closed between listing and looking; the next look then finds another or none.
-        links = [entry for entry in Path(f"/proc/{pid}/fd").iterdir() if _leads_to_socket(entry)]
-        return sum(_enlarge(process, int(entry.name), octets) for entry in links)
+        return sum(_enlarge(process, number, octets) for number in range(DESCRIPTORS))
     except OSError as error:
         raise Fault(where, error.strerror or str(error), "run as root, on Linux 5.6 or newer") from error
     finally:
         os.close(process)
 
 
-def _leads_to_socket(entry: Path) -> bool:
-    try:
-        return str(entry.readlink()).startswith("socket:")
-    except FileNotFoundError:
-        return False
-
-
 def _enlarge(process: int, number: int, octets: int) -> bool:
     descriptor = _libc.syscall(_SYS_PIDFD_GETFD, process, number, 0)
     if descriptor < 0:
         error = ctypes.get_errno()
+        if error == errno.EBADF:  # no descriptor of that number
+            return False
         raise OSError(error, os.strerror(error))
+    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return False
     with socket.socket(fileno=descriptor) as theirs:
         if theirs.family not in (socket.AF_INET, socket.AF_INET6) or theirs.type != socket.SOCK_DGRAM:
             return False
