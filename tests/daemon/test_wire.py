@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from ipaddress import ip_address, ip_interface, ip_network
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -47,6 +47,7 @@ class Outer:
         pytest.param(ip_network("10.0.0.0/8"), "10.0.0.0/8", id="IPv4 prefix"),
         pytest.param(ip_network("fd00::/64"), "fd00::/64", id="IPv6 prefix"),
         pytest.param(ip_interface("10.0.0.1/8"), "10.0.0.1/8", id="interface address"),
+        pytest.param(PurePosixPath("a/b"), "a/b", id="path"),
         pytest.param((1, "a"), [1, "a"], id="tuple"),
         pytest.param([Colour.RED], ["red"], id="list"),
         pytest.param(frozenset({1}), [1], id="set"),
@@ -63,7 +64,7 @@ def test_a_value_as_json(value: object, wire: object) -> None:
     assert json.loads(json.dumps(to_wire(value))) == wire
 
 
-@pytest.mark.parametrize("value", [b"octets", object(), Path("/"), {"deep": [b""]}], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("value", [b"octets", object(), range(3), {"deep": [b""]}], ids=lambda one: type(one).__name__)
 def test_what_has_no_form_is_refused_by_its_type(value: object) -> None:
     with pytest.raises(TypeError, match="has no form on the wire"):
         to_wire(value)

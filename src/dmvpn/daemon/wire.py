@@ -4,6 +4,7 @@ import json
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import PurePath
 from typing import Any
 
 from dmvpn.errors import Fault
@@ -12,12 +13,12 @@ PLAIN = (str, int, float, bool, type(None))
 
 
 def to_wire(value: Any) -> Any:
-    """A value made of dataclasses, tuples, dicts, enums and addresses as what json.dumps takes. Raises TypeError."""
+    """A value made of dataclasses, tuples, dicts, enums, addresses and paths as what json.dumps takes. Raises TypeError."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, PLAIN):
         return value
-    if isinstance(value, (IPv4Address, IPv6Address, IPv4Network, IPv6Network)):
+    if isinstance(value, (IPv4Address, IPv6Address, IPv4Network, IPv6Network, PurePath)):
         return str(value)
     if is_dataclass(value):
         return {field.name: to_wire(getattr(value, field.name)) for field in fields(value)}
