@@ -8,23 +8,29 @@ from dmvpn.errors import Fault
 from dmvpn.linux import kernel_facts
 from dmvpn.linux.kernel_facts import Holder
 
+FAMILIES = [pytest.param(socket.AF_INET, "127.0.0.1", id="IPv4"), pytest.param(socket.AF_INET6, "::1", id="IPv6")]
+
 
 @pytest.mark.kernel
-@pytest.mark.parametrize(
-    ("family", "address"),
-    [pytest.param(socket.AF_INET, "127.0.0.1", id="IPv4"), pytest.param(socket.AF_INET6, "::1", id="IPv6")],
-)
-def test_who_holds_a_port_is_named(netns: None, family: int, address: str) -> None:
-    kernel_facts.need_free_ports((500, 4500))
+@pytest.mark.parametrize(("family", "address"), FAMILIES)
+def test_who_holds_a_udp_port_is_named(netns: None, family: int, address: str) -> None:
+    assert kernel_facts.udp_holders(4500) == ()
     with socket.socket(family, socket.SOCK_DGRAM) as holder:
         holder.bind((address, 4500))
         (found,) = kernel_facts.udp_holders(4500)
-        assert found.pid == os.getpid()
-        with pytest.raises(Fault) as caught:
-            kernel_facts.need_free_ports((500, 4500))
-    assert str(caught.value) == (
-        f"udp port 4500: in use by {found.name} (pid {os.getpid()}); stop it, or choose other ports for ike in the file"
-    )
+        assert kernel_facts.tcp_listeners(4500) == ()
+    assert (found.pid, str(found)) == (os.getpid(), f"{found.name} (pid {os.getpid()})")
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(("family", "address"), FAMILIES)
+def test_who_listens_on_a_tcp_port_is_named(netns: None, family: int, address: str) -> None:
+    with socket.socket(family, socket.SOCK_STREAM) as holder:
+        holder.bind((address, 1790))
+        assert kernel_facts.tcp_listeners(1790) == ()
+        holder.listen()
+        (found,) = kernel_facts.tcp_listeners(1790)
+    assert found.pid == os.getpid()
 
 
 def test_a_holder_in_another_pid_namespace_cannot_be_named() -> None:

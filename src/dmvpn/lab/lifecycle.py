@@ -101,7 +101,7 @@ def _rising(
         raise
     claim.hand_over()
     try:
-        nodes = {node: LabNode(node, kind, kept.handles[node]) for node, kind in _kinds(topology)}
+        nodes = {node: LabNode(node, kind, kept.handles[node], name) for node, kind in _kinds(topology)}
         done(f"{len(topology.nodes)} nodes")
         lab = _wire(topology, name, file, kept, nodes, claim.directory)
         done(f"{len(topology.links)} links, impaired by {lab.emulator}")

@@ -35,6 +35,7 @@ class LabNode:
     name: str
     kind: NodeKind
     handles: Handles
+    lab: str
 
     def call(self, function: Callable[[], Answer], *, timeout_s: float = CALL_LIMIT_S) -> Answer:
         """Runs a function of ours inside; its result comes back pickled. Raises the Fault that it raised."""
@@ -74,7 +75,7 @@ class LabNode:
 
     def start_function(self, body: Callable[[], int]) -> "Running":
         """Starts a function of ours inside, in a process of its own; its result is the exit status."""
-        return Running(self.name, _fork_inside(self.handles, body))
+        return Running(self.name, _fork_inside(self, body))
 
 
 @dataclass(slots=True)
@@ -130,7 +131,7 @@ def call_all(
     try:
         for node, task in tasks.items():
             reader, writer = os.pipe()
-            waiting[node] = _fork_inside(node.handles, partial(_answer, task, writer)), os.fdopen(reader, "rb")
+            waiting[node] = _fork_inside(node, partial(_answer, task, writer)), os.fdopen(reader, "rb")
             os.close(writer)
         with selectors.DefaultSelector() as selector:
             for node, (_, pipe) in waiting.items():
@@ -196,21 +197,22 @@ def _become(argv: tuple[str, ...], stdout: IO[bytes] | None, stderr: IO[bytes] |
     os.execve(argv[0], argv, {**os.environ, "PATH": search})
 
 
-def _fork_inside(handles: Handles, body: Callable[[], int]) -> int:
+def _fork_inside(node: LabNode, body: Callable[[], int]) -> int:
     """The process id of the one that joins; the one that acts is its child."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()  # or both would write what is buffered
     pid = os.fork()
     if pid == 0:
-        _end_with(partial(_join_and_act, handles, body))
+        _end_with(partial(_join_and_act, node, body))
     return pid
 
 
-def _join_and_act(handles: Handles, body: Callable[[], int]) -> int:
+def _join_and_act(node: LabNode, body: Callable[[], int]) -> int:
     namespaces.die_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     namespaces.give_up_clock()
-    namespaces.enter(handles)
+    os.environ[namespaces.LAB_VARIABLE] = node.lab
+    namespaces.enter(node.handles)
     pid = os.fork()
     if pid == 0:
         _end_with(partial(_act, body))

@@ -266,7 +266,7 @@ def opened(directory: Path, description: dict[str, Any]) -> Lab:
     """The Lab that lab.json describes."""
     pid = int(description["keeper"])
     nodes = {
-        name: LabNode(name, NodeKind(entry["kind"]), keeper.handles_of(pid, entry["descriptors"]))
+        name: LabNode(name, NodeKind(entry["kind"]), keeper.handles_of(pid, entry["descriptors"]), directory.name)
         for name, entry in description["nodes"].items()
     }
     return Lab(

@@ -18,6 +18,7 @@ _PLUGINS = Path("/usr/lib/ipsec/plugins")
 _NFT_GET_GENERATION = 10 << 8 | 16
 _NFLOG_CONFIG = 4 << 8 | 1
 _UNBOUND_GROUP = 0xFFFF
+_LISTENING = frozenset({"0A"})  # TCP_LISTEN, include/net/tcp_states.h
 
 # Files that a router of ours runs or loads, and the Debian package that has each.
 NEEDED = (
@@ -108,18 +109,18 @@ def need_capabilities() -> None:
         raise Fault("capabilities", f"{' and '.join(lacking)} missing", "run as root, or give them to the container")
 
 
-def need_free_ports(ports: tuple[int, ...]) -> None:
-    """UDP ports nobody may hold in this network namespace. Raises Fault that says who holds one."""
-    for port in ports:
-        holders = udp_holders(port)
-        if holders:
-            who = ", ".join(map(str, holders))
-            raise Fault(f"udp port {port}", f"in use by {who}", "stop it, or choose other ports for ike in the file")
-
-
 def udp_holders(port: int) -> tuple[Holder, ...]:
-    """Who has a UDP socket bound to this port, on whatever address."""
-    inodes = {inode for name in ("udp", "udp6") for bound, inode in _udp_sockets(name) if bound == port}
+    """Who has a UDP socket bound to this port, on whatever address, in this network namespace."""
+    return _holders(port, ("udp", "udp6"), frozenset())
+
+
+def tcp_listeners(port: int) -> tuple[Holder, ...]:
+    """Who listens on this TCP port, on whatever address, in this network namespace."""
+    return _holders(port, ("tcp", "tcp6"), _LISTENING)
+
+
+def _holders(port: int, tables: tuple[str, ...], states: frozenset[str]) -> tuple[Holder, ...]:
+    inodes = {inode for name in tables for bound, inode in _sockets(name, states) if bound == port}
     if not inodes:
         return ()
     found = tuple(dict.fromkeys(holder for holder, inode in _socket_inodes() if inode in inodes))
@@ -143,15 +144,15 @@ def running(names: frozenset[str]) -> tuple[Holder, ...]:
     return tuple(found)
 
 
-def _udp_sockets(name: str) -> Iterator[tuple[int, str]]:
-    """Port and inode of each socket in /proc/net/udp; proc(5)."""
+def _sockets(name: str, states: frozenset[str]) -> Iterator[tuple[int, str]]:
+    """Port and inode of each socket in /proc/net/NAME, in these states or in any; proc(5)."""
     try:
         lines = Path("/proc/self/net", name).read_text().splitlines()[1:]
     except OSError:
         return
     for line in lines:
         fields = line.split()
-        if len(fields) > 9:
+        if len(fields) > 9 and (not states or fields[3] in states):
             yield int(fields[1].rpartition(":")[2], 16), fields[9]
 
 

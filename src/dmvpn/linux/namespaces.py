@@ -30,6 +30,8 @@ PR_CAPBSET_DROP: Final = 24
 CAP_SYS_TIME: Final = 25
 LINUX_CAPABILITY_VERSION_3: Final = 0x20080522
 
+LAB_VARIABLE: Final = "DMVPN_LAB"  # in the environment of every process of a lab: the lab's name
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
 _libc.prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)

@@ -7,19 +7,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from dmvpn.commit.guard import own_etc
 from dmvpn.commit.revision import Message, Revision
 from dmvpn.commit.store import Places
 from dmvpn.commit.transaction import Outcome, Preview, Transaction
 from dmvpn.errors import Fault, WrongInput
-from dmvpn.linux import files
+from dmvpn.linux import files, namespaces
 from dmvpn.linux.services import Supervised
 from dmvpn.network.plan import Plan
 from dmvpn.operations import host, reading
-from dmvpn.operations.here import Here, find, hostname
+from dmvpn.operations.here import ETC, Here, find, hostname
 from dmvpn.operations.reading import NetworkFile
 from dmvpn.render.engines import render_all
 from dmvpn.render.layout import Layout
 from dmvpn.render.result import File, Rendered
+
+LAB_MARKER = ETC / ".lab"  # a lab puts its name there
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +91,14 @@ def apply(
     prepared: Prepared,
     why: str,
     *,
-    guard: Callable[[], None] = lambda: None,
     report: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
     """Bring the router where the file wants it, or leave it where it was. Raises Fault.
 
-    `guard` refuses where nothing may be changed; `report` hears each step, for a progress line.
+    `report` hears each step, for a progress line.
     """
-    guard()
-    in_force = _transaction(prepared.here).in_force()
-    host.refuse_if_unfit(prepared.plan, first=in_force is None)
+    _refuse_to_change()
+    host.refuse_if_unfit(prepared.plan, prepared.here, first=_transaction(prepared.here).in_force() is None)
     _check_identity(prepared)
     files.make_directory(Path(prepared.here.layout.etc))
     _bring_secrets(prepared)
@@ -142,14 +143,16 @@ def _transaction(here: Here, report: Callable[[str], None] = lambda _: None) -> 
     return Transaction(
         places=Places(current=Path(layout.current), revisions=Path(layout.revisions)),
         services=Supervised(here.network, Path(layout.run)),
-        guard=_need_root,
+        guard=_refuse_to_change,
         step=report,
     )
 
 
-def _need_root() -> None:
+def _refuse_to_change() -> None:
     if os.geteuid() != 0:
         raise Fault("apply", "only root may change this router", "run it as root")
+    # A process of a lab whose /etc is the host's would make the host a router.
+    own_etc(os.environ.get(namespaces.LAB_VARIABLE, ""), LAB_MARKER)()
 
 
 def _check_identity(prepared: Prepared) -> None:
