@@ -1,0 +1,46 @@
+"""Whole networks of real daemons, one lab for each module: without root and namespaces these are skipped by name."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from vpn_lab import NETWORKS, Figure, Vpn
+
+from dmvpn.operations import labs
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() == 0 and Path("/dev/net/tun").exists() and Path("/proc/self/ns/net").exists():
+        return
+    for item in items:
+        if "tests/vpn/" in str(item.path):
+            item.add_marker(pytest.mark.skip(reason="real routers need root, network namespaces and /dev/net/tun"))
+
+
+@pytest.fixture(scope="module")
+def vpn(request: pytest.FixtureRequest) -> Iterator[Vpn]:
+    """The network that the module names in NETWORK, with every hub reached and every BGP session up."""
+    name = request.module.NETWORK
+    with labs.held(NETWORKS[name], f"vpn-{name}-{os.getpid()}", lambda _progress: None) as lab:
+        vpn = Vpn(lab)
+        vpn.settle()
+        yield vpn
+        vpn.assert_no_traceback()
+
+
+_FIGURES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def figure(pytestconfig: pytest.Config) -> Figure:
+    """Times that a reader wants to see; they are shown when all is over."""
+    told = pytestconfig.stash.setdefault(_FIGURES, [])
+    return lambda what, seconds: told.append(f"{what} {seconds:.2f} s")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if figures := config.stash.get(_FIGURES, []):
+        terminalreporter.section("figures")
+        for line in figures:
+            terminalreporter.line(line)
