@@ -13,7 +13,7 @@ PLAIN = (str, int, float, bool, type(None))
 
 
 def to_wire(value: Any) -> Any:
-    """A value made of dataclasses, tuples, dicts, enums, addresses and paths as what json.dumps takes. Raises TypeError."""
+    """Dataclasses, tuples, dicts, enums, addresses and paths as what json.dumps takes. Raises TypeError."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, PLAIN):

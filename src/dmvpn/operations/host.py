@@ -1,5 +1,6 @@
 """Whether this machine can be a router: what is missing or taken, in one line each, before anything is touched."""
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -36,11 +37,12 @@ def refuse_if_unfit(plan: Plan, here: Here, *, first: bool) -> None:
 def _need_tun(plan: Plan) -> None:
     if not any(cloud.plane is Plane.USERSPACE for cloud in plan.clouds):
         return
-    fix = "modprobe tun, or start the container with --device /dev/net/tun"
-    if not TUN.exists():
-        raise Fault(str(TUN), "missing: the userspace plane needs it", fix)
-    if not os.access(TUN, os.R_OK | os.W_OK):
-        raise Fault(str(TUN), "may not be opened here: the userspace plane needs it", fix)
+    try:
+        os.close(os.open(TUN, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        why = "missing" if error.errno == errno.ENOENT else f"cannot be opened ({error.strerror})"
+        fix = "modprobe tun, or start the container with --device /dev/net/tun"
+        raise Fault(str(TUN), f"{why}: the userspace plane needs it", fix) from error
 
 
 def _kept_by(network: str) -> frozenset[int]:
