@@ -128,3 +128,9 @@ def test_nobody_catches_everything_or_calls_a_class_a_manager(path: Path) -> Non
             assert node.type is not None, f"line {node.lineno}: bare except"
         if isinstance(node, ast.ClassDef):
             assert not node.name.endswith("Manager"), node.name
+
+
+def test_no_two_test_modules_have_one_name() -> None:
+    # pytest imports them by their bare names: the second would be taken for the first.
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert sorted(names) == sorted(set(names))
