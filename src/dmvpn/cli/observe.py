@@ -35,6 +35,8 @@ def status(network: NetworkOption = None, as_json: JsonOption = False) -> None:
             own = " ".join(cloud.addresses)
             say(f"{cloud.name}: {cloud.role} {own} on {cloud.device}, MTU {cloud.mtu_octets}")
             say(f"{cloud.name}: {cloud.plane} plane, GRE socket {cloud.socket}")
+            if cloud.drops:
+                say(f"{cloud.name}: dropped {', '.join(f'{reason} {n}' for reason, n in sorted(cloud.drops.items()))}")
         _peer_table(found.peers)
         worst = max(found.troubles, key=lambda trouble: trouble.severity, default=None)
         if worst is None:
