@@ -53,7 +53,7 @@ def with_octet(at: int, value: int) -> bytes:
 
 
 BAD = [
-    pytest.param(b"\0", "gre malformed", id="one octet"),
+    pytest.param(WIRE[:20], "nhrp malformed", id="a fixed header and no more"),
     pytest.param(b"\0" * 1372, "nhrp version", id="nothing but zeros"),
     pytest.param(WIRE[:30], "nhrp malformed", id="cut short"),
     pytest.param(with_octet(20, 200), "nhrp checksum", id="changed on the way"),
