@@ -100,7 +100,10 @@ def _units(plan: Plan, layout: Layout) -> tuple[Unit, ...]:
 
 def _zebra_conf(plan: Plan) -> str:
     # Addresses and static routes are netstate's. A TAP has no carrier while dmvpn-gre restarts: that is no lost link.
+    # The kernel takes every next hop object of a device without carrier away, and its routes with it (nexthop.c,
+    # nexthop_flush_dev); zebra would never put them back. Routes without such objects stay.
     lines = [header(plan.network, plan.router, "!"), f"hostname {word(plan.router, 'router')}"]
+    lines += ["no zebra nexthop kernel enable"]
     for cloud in plan.clouds:
         lines += [f"interface {word(cloud.device, 'device')}", " no link-detect", "exit"]
     return "\n".join([*lines, ""])
