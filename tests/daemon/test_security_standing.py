@@ -175,6 +175,16 @@ def test_an_sa_made_long_after_another_replaces_it_whoever_started_either(
     assert terminated(security.observe([old, new], TOGETHER_S + 1 + SETTLE_S)[2]) == ["old"]
 
 
+def test_a_rekeyed_sa_is_as_old_as_the_one_it_replaces() -> None:
+    """The peer's charon dies right after a rekeying, and its new SA must not be taken for a duplicate made together."""
+    security = Security(LOW)
+    security.observe([sa("old", age_s=100)], 0.0)
+    security.observe([sa("old", age_s=110, state="DELETING", children=()), sa("rekeyed", age_s=0)], 10.0)
+    both = [sa("rekeyed", age_s=0), sa("after death", initiator=False, age_s=0)]
+    security.observe(both, 10.5)
+    assert terminated(security.observe(both, 10.5 + SETTLE_S)[2]) == ["rekeyed"]
+
+
 def test_duplicates_of_one_peer_say_nothing_about_another() -> None:
     security = Security(LOW)
     listed = [*pair_seen_by(LOW, {"a": LOW, "b": HIGH}), sa("other", peer=OTHER)]

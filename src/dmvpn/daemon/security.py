@@ -24,7 +24,9 @@ RETRY_LAST_S = 30.0
 DOUBLINGS_LIMIT = 8
 CHILDLESS_S = 5.0  # an IKE SA may be this long without a child while it is being made
 SETTLE_S = 2.0  # how long two SAs of a pair may stand, so that both ends have seen both
-TOGETHER_S = 3.0  # SAs of a pair that came to be within this time were made by both ends at once
+# SAs of a pair that came to be within this time were made by both ends at once: more than a satellite's round trip,
+# and each end gives its attempt up when it sees the other's stand. Short, since a charon may die soon after its start.
+TOGETHER_S = 1.0
 RECALL_TRIES = 3  # after 0, 3 and 9 s; by then every peer has missed us, and calls by itself
 CANDIDATE_LIMIT = 8
 
@@ -172,8 +174,7 @@ class Security:
         """Compare what charon has with what was known. Restarted pairs are reported down even if they are up again."""
         everything = tuple(sas)
         self._dying &= {sa.unique_id for sa in everything}
-        established = (sa for sa in everything if sa.state in ALIVE)
-        self._began = {sa.unique_id: self._began.get(sa.unique_id, now - sa.established_s) for sa in established}
+        self._began = self._beginnings(everything, now)
         self._last_sas = tuple(sa for sa in everything if sa.unique_id not in self._dying)
         by_peer: dict[Address, list[IkeSa]] = {}
         for sa in self._last_sas:
@@ -186,6 +187,21 @@ class Security:
         orders += self._settled(by_peer)
         orders += self._called_back()
         return ups, downs, orders
+
+    def _beginnings(self, everything: tuple[IkeSa, ...], now: float) -> dict[str, float]:
+        """When each SA was established. A rekeyed one is as old as what it replaces: nobody has lost anything."""
+        alive = [sa for sa in everything if sa.state in ALIVE]
+        gone = {sa.unique_id for sa in self._last_sas} - {sa.unique_id for sa in alive}
+        found = {}
+        for sa in alive:
+            replaced = [
+                self._began[old.unique_id]
+                for old in self._last_sas
+                if old.unique_id in gone & self._began.keys() and standing_peers(old) & standing_peers(sa)
+            ]
+            fresh = min(replaced, default=now - sa.established_s)
+            found[sa.unique_id] = self._began.get(sa.unique_id, fresh)
+        return found
 
     def due(self, now: float) -> list[Order]:
         """What to initiate now: wanted, not standing, and its back-off over."""
