@@ -256,6 +256,14 @@ def test_without_charon_everything_is_down_and_everything_wanted_is_due() -> Non
     assert connected(security.due(1.0)) == [(connection_name(HIGH, 0), PUBLIC)]
 
 
+def test_a_peer_wanted_without_candidates_is_tried_again_where_it_stood() -> None:
+    security = Security(LOW)
+    security.want(HIGH, (), 0.0)
+    security.observe([sa("1", remote=PRIVATE)], 0.1)
+    security.lost_charon()
+    assert connected(security.due(1.0)) == [(connection_name(HIGH, 0), PRIVATE)]
+
+
 def test_after_charons_death_the_peers_that_had_called_are_called_back_where_they_were() -> None:
     security = Security(LOW)
     security.observe([sa("2", peer=OTHER, initiator=False, remote=PRIVATE)], 1.0)

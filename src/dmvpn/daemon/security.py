@@ -245,6 +245,8 @@ class Security:
             wanted = self._wanted.get(nbma)
             if wanted is not None:
                 wanted.tries = 0
+                # After a restart of dmvpnd nobody has named a candidate: where it stands is where it is tried again.
+                wanted.remotes = wanted.remotes or (up.remote,)
         return ups
 
     def _duplicates(self, by_peer: dict[Address, list[IkeSa]], now: float) -> list[Order]:
