@@ -1,0 +1,248 @@
+"""GRE leaves and enters in ESP or not at all: a stream of 100 packets/s, a capture on the WAN, and everything that can
+happen to charon. The same story is told without the guards, to see that the capture would have told.
+"""
+
+import logging
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from fail_closed_lab import (
+    ALL,
+    TAP,
+    Guard,
+    answered,
+    counters,
+    direct,
+    flowing,
+    frames_to_plane,
+    guarded_by,
+    inject,
+    on_the_wire,
+    restart_unit,
+    sas,
+    send_signal,
+    sent_more,
+    settle,
+    small_lab,
+    start_unit,
+    stop_unit,
+    swanctl,
+    wait_for,
+)
+
+from dmvpn.lab.node import LabNode
+from dmvpn.lab.running import Lab
+from dmvpn.lab.stream import Stream
+from dmvpn.operations import change, here
+
+pytestmark = [pytest.mark.kernel, pytest.mark.lab]
+
+log = logging.getLogger(__name__)
+PEERS = 2  # of a spoke: the hub and the other one
+ATTEMPTS = 60  # frames that dmvpn-gre must have tried to send without an SA
+FORGED = 50
+KEY = 1
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with small_lab("inwards") as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def flow(lab: Lab) -> Iterator[Stream]:
+    with flowing(lab, "east-pc", "west-pc") as flow:
+        yield flow
+
+
+# ---------------------------------------------------------------- the story
+
+
+def rekey_children(east: LabNode) -> None:
+    old = {child for children in sas(east).values() for child in children}
+    swanctl(east, "--rekey", "--child", "gre")
+    wait_for(lambda: not old & {child for children in sas(east).values() for child in children}, "new children")
+
+
+def rekey_ike(east: LabNode) -> None:
+    old = set(sas(east))
+    for unique_id in old:
+        swanctl(east, "--rekey", "--ike-id", unique_id)
+    wait_for(lambda: sas(east) and not old & set(sas(east)), "new IKE SAs")
+
+
+def die_unseen(east: LabNode) -> None:
+    """charon dies while dmvpnd hangs, so that nobody takes the neighbour entries away and GRE is sent on and on."""
+    send_signal(east, "dmvpnd", signal.SIGSTOP)
+    try:
+        before = frames_to_plane(east)
+        send_signal(east, "charon", signal.SIGKILL)
+        wait_for(lambda: frames_to_plane(east) >= before + ATTEMPTS, "frames without an SA to carry them")
+    finally:
+        send_signal(east, "dmvpnd", signal.SIGCONT)
+
+
+def tell_story(lab: Lab, flow: Stream) -> None:
+    east = lab.node("east")
+    settle(flow, direct, "a direct path to begin with")
+    wait_for(lambda: len(sas(east)) == PEERS, "one SA with each peer")
+    flow.mark()
+    rekey_children(east)
+    rekey_ike(east)
+    sent_more(flow, ATTEMPTS)
+    settle(flow, direct, "a direct path after the rekeyings")
+    assert [packet.sequence for packet in flow.stretch() if not packet.direct] == []
+    die_unseen(east)
+    settle(flow, answered, "the stream after charon's death")
+    stop_unit(east, "charon")
+    sent_more(flow, ATTEMPTS)
+    start_unit(east, "charon")
+    settle(flow, answered, "the stream after charon's clean stop")
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        pytest.param(frozenset({Guard.RULES}), id="the rule set alone holds"),
+        pytest.param(frozenset({Guard.SOCKET}), id="the bound socket alone holds"),
+        pytest.param(frozenset({Guard.ROUTE}), id="the unreachable route alone holds"),
+        pytest.param(frozenset(), id="without any of them it is seen"),
+    ],
+)
+def test_each_guard_alone_keeps_gre_from_leaving_in_clear(kept: frozenset[Guard]) -> None:
+    with small_lab("alone") as lab, flowing(lab, "east-pc", "west-pc") as flow:
+        settle(flow, direct, "a direct path while the rule set still reports hairpins")
+        with guarded_by(lab, kept), on_the_wire(lab.node("internet")) as counted:
+            tell_story(lab, flow)
+            seen = counted()
+    log.info("guards %s: %s", sorted(kept), dict(seen))
+    assert seen["esp_in_udp"] > ATTEMPTS
+    if kept:
+        assert seen["gre_in_clear"] == 0
+    else:
+        assert seen["gre_in_clear"] >= ATTEMPTS / 2
+
+
+def test_nothing_is_in_clear_from_the_first_start_to_the_last_stop() -> None:
+    """The capture and the stream are there before any router has its configuration, and after it is stopped."""
+    with ExitStack() as stack:
+        wire: list[Callable[[], Counter[str]]] = []
+        flows: list[Stream] = []
+
+        def watch(lab: Lab) -> None:
+            wire.append(stack.enter_context(on_the_wire(lab.node("internet"))))
+            flows.append(stack.enter_context(flowing(lab, "east-pc", "west-pc")))
+
+        lab = stack.enter_context(small_lab("whole", before_start=watch))
+        (counted,), (flow,) = wire, flows
+        tell_story(lab, flow)
+        for name in ("hub", "west"):
+            send_signal(lab.node(name), "charon", signal.SIGKILL)
+            settle(flow, answered, f"the stream after the death of charon at {name}")
+        for verb in (change.stop, change.start):
+            for node in lab.routers():
+                node.call(lambda verb=verb: verb(here.find(None)))  # type: ignore[misc]
+                sent_more(flow, ATTEMPTS)
+        settle(flow, answered, "the stream after a new start of everything")
+        seen = counted()
+    log.info("%s", dict(seen))
+    assert seen["gre_in_clear"] == 0
+    assert seen["esp_in_udp"] > 1000
+
+
+def test_somebody_elses_flush_takes_one_guard_and_no_packet(lab: Lab, flow: Stream) -> None:
+    """Debian's /etc/nftables.conf begins with it, so a restart of nftables does this. The other guards hold."""
+    settle(flow, direct, "a direct path to begin with")
+    flow.mark()
+    try:
+        with on_the_wire(lab.node("internet")) as counted:
+            for node in lab.routers():
+                node.run(("nft", "flush", "ruleset"))
+            sent_more(flow, ATTEMPTS)
+            settle(flow, direct, "a direct path after the flush")
+            assert [packet.sequence for packet in flow.stretch() if not packet.direct] == []
+            die_unseen(lab.node("east"))
+            settle(flow, answered, "the stream after charon's death")
+            seen = counted()
+        assert seen["gre_in_clear"] == 0
+    finally:
+        for node in lab.routers():
+            restart_unit(node, "nftables")
+
+
+# ---------------------------------------------------------------- inwards
+
+
+def towards_east(lab: Lab) -> None:
+    """The WAN learns where the transport address is, as an ISP's customer in the same segment could."""
+    wan = lab.node("internet")
+    found = wan.run(("ip", "-o", "route", "get", "198.51.100.2")).text.split()
+    device = found[found.index("dev") + 1]
+    wan.run(("ip", "route", "replace", "100.64.0.11/32", "via", "198.51.100.2", "dev", device, "onlink"))
+
+
+FORGERIES = [
+    pytest.param("100.64.0.12", "100.64.0.11", id="from a peer's transport address to ours"),
+    pytest.param("203.0.113.2", "100.64.0.11", id="from a peer's public address to our transport address"),
+    pytest.param("203.0.113.2", "198.51.100.2", id="from public to public address"),
+]
+
+
+@pytest.mark.parametrize(("source", "target"), FORGERIES)
+@pytest.mark.parametrize(
+    "kept",
+    [
+        pytest.param(ALL, id="all guards"),
+        pytest.param(frozenset({Guard.RULES}), id="the rule set alone"),
+        pytest.param(frozenset({Guard.SOCKET}), id="the bound socket alone"),
+    ],
+)
+def test_gre_in_clear_does_not_come_in(
+    lab: Lab, flow: Stream, kept: frozenset[Guard], source: str, target: str
+) -> None:
+    arrived, inside, stopped = forge(lab, flow, kept, source, target)
+    assert arrived == FORGED
+    assert inside == 0
+    if Guard.RULES in kept and target.startswith("100.64."):
+        assert stopped == FORGED
+
+
+def test_without_the_guards_a_forgery_does_come_in(lab: Lab, flow: Stream) -> None:
+    arrived, inside, _ = forge(lab, flow, frozenset({Guard.ROUTE}), "100.64.0.12", "100.64.0.11")
+    assert (arrived, inside) == (FORGED, FORGED)
+
+
+def forge(lab: Lab, flow: Stream, kept: frozenset[Guard], source: str, target: str) -> tuple[int, int, int]:
+    """How many forgeries arrived at the router, came out of its TAP, and were dropped by its rules."""
+    east = lab.node("east")
+    towards_east(lab)
+    with guarded_by(lab, kept):
+        settle(flow, direct, "a direct path, so that the sender is known")
+        before = counters(east)["gre_clear_in"] if Guard.RULES in kept else 0
+        with on_the_wire(east, "eth0") as outside, on_the_wire(east, TAP) as tap:
+            inner = ("10.1.12.10", "10.1.11.10")
+            inject(lab.node("internet"), source, target, inner=inner, key=KEY, packets=FORGED)
+            sent_more(flow, 10)  # what was injected before these has arrived before them
+            settle(flow, answered, "the stream's next packets")
+            arrived, inside = outside()["gre_in_clear"], tap()["icmp"]
+        after = counters(east)["gre_clear_in"] if Guard.RULES in kept else 0
+    return arrived, inside, after - before
+
+
+def test_a_lan_host_cannot_smuggle_packets_to_a_transport_address(lab: Lab, flow: Stream) -> None:
+    east = lab.node("east")
+    settle(flow, direct, "a direct path")
+    before = counters(east)["transport_forwarded"]
+    with on_the_wire(lab.node("internet")) as wan, on_the_wire(lab.node("west"), TAP) as tap:
+        inner = ("10.1.11.10", "10.1.12.10")
+        for source in ("10.1.11.10", "100.64.0.1"):
+            inject(lab.node("east-pc"), source, "100.64.0.12", inner=inner, key=KEY, packets=FORGED)
+        sent_more(flow, 10)
+        settle(flow, answered, "the stream's next packets")
+        assert wan()["gre_in_clear"] == 0
+        assert tap()["icmp"] == 0
+    assert counters(east)["transport_forwarded"] + counters(east)["gre_clear_in"] >= before + 2 * FORGED
