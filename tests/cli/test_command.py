@@ -25,7 +25,7 @@ def network(tmp_path: Path) -> Path:
 def test_a_good_file_is_0_and_says_how_much_it_is(network: Path) -> None:
     done = dmvpn("check", str(network))
     assert (done.status, done.err) == (0, "")
-    assert done.out == f"{network}: good: 1 clouds, 3 sites, 3 routers\n"
+    assert done.out == f"{network}: good: 1 cloud, 3 sites, 3 routers\n"
 
 
 def test_the_file_of_this_directory_is_meant_without_a_name(network: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_file_with_warnings_alone_is_3(network: Path) -> None:
     done = dmvpn("check", str(network))
     assert done.status == 3, done
     assert "warning: " in done.out
-    assert ": good: 1 clouds" in done.out
+    assert ": good: 1 cloud" in done.out
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,6 @@ def test_the_same_as_json(network: Path, text: str, status: int, findings: int) 
         pytest.param(
             b"\xff\xfe\x00",
             id="no text",
-            marks=pytest.mark.xfail(strict=True, reason="exit status 1: a wrong file is 2"),
         ),
         pytest.param(b"a: [1", id="no YAML"),
         pytest.param(b"a: 1\na: 2\n", id="a key twice"),
@@ -142,7 +141,10 @@ def test_who_is_not_root_is_told_so_by_apply(network: Path) -> None:
     else:
         argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-m", "dmvpn.cli.main"]
     where = network.parent
-    for one in (where, where.parent, where.parent.parent):
+    for one in (where, *where.parents):
+        if one.name.startswith("pytest-of-"):
+            one.chmod(0o755)
+            break
         one.chmod(0o755)
     done = subprocess.run(
         [*argv, "apply", str(network), "--router", "par1"],

@@ -14,7 +14,7 @@ import pytest
 
 from dmvpn.daemon import server
 from dmvpn.daemon.control import QUESTION_LIMIT_OCTETS
-from dmvpn.daemon.server import CLIENT_LIMIT, Server, ask_tcp
+from dmvpn.daemon.server import CLIENT_LIMIT, CLIENTS_OF_ROUTER_LIMIT, Server, ask_tcp
 from dmvpn.errors import Fault
 
 LIMIT_S = 10.0
@@ -219,14 +219,45 @@ def free_port() -> int:
 def test_another_router_is_answered_over_tcp() -> None:
     async def work() -> None:
         one, port = Server(), free_port()
-        await one.open_tcp("127.0.0.1", port, echo)
+        await one.open_tcp("127.0.0.1", port, echo, device=None, admits=lambda source: source == "127.0.0.1")
         try:
             assert await ask_tcp("127.0.0.1", port, {"ask": "a"}, timeout_s=LIMIT_S) == {"ask": "a"}
             with pytest.raises(Fault, match=r"router at 127\.0\.0\.1: refused to answer"):
                 await ask_tcp("127.0.0.1", port, {"ask": "fail"}, timeout_s=LIMIT_S)
             with pytest.raises(Fault, match=f"127.0.0.1 port {port}: cannot answer other routers there"):
-                await Server().open_tcp("127.0.0.1", port, echo)
+                await Server().open_tcp("127.0.0.1", port, echo, device=None, admits=lambda _: True)
         finally:
+            await one.close()
+
+    run(work)
+
+
+def test_who_is_not_admitted_is_not_answered() -> None:
+    async def work() -> None:
+        one, port = Server(), free_port()
+        await one.open_tcp("127.0.0.1", port, echo, device="lo", admits=lambda source: source == "10.255.1.1")
+        try:
+            with pytest.raises(Fault, match=r"router at 127\.0\.0\.1"):
+                await ask_tcp("127.0.0.1", port, {"ask": "a"}, timeout_s=LIMIT_S)
+        finally:
+            await one.close()
+
+    run(work)
+
+
+def test_idle_clients_of_one_socket_do_not_shut_another(tmp_path: Path) -> None:
+    async def work() -> None:
+        one, port = Server(), free_port()
+        await one.open_tcp("127.0.0.1", port, echo, device=None, admits=lambda _: True)
+        await one.open_unix(tmp_path / "s", echo, mode=0o600)
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(CLIENTS_OF_ROUTER_LIMIT)]
+        try:
+            with pytest.raises(Fault):
+                await ask_tcp("127.0.0.1", port, {"ask": "a"}, timeout_s=LIMIT_S)
+            assert len(await exchange(tmp_path / "s", line({"ask": "a"}))) == 1
+        finally:
+            for _, writer in idle:
+                writer.close()
             await one.close()
 
     run(work)

@@ -24,9 +24,6 @@ dmvpn lab down
 """
 
 
-@pytest.mark.xfail(
-    strict=True, reason="orphans of lab processes go to the outer PID 1 as zombies, and the keeper waits for them"
-)
 @pytest.mark.lab
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root for labs")
 def test_a_lab_ends_where_the_first_process_reaps_nobody(tmp_path: Path) -> None:

@@ -28,6 +28,9 @@ def plan(
     """Show what apply would change on this router. Exit status 2 when something would."""
     from dmvpn.operations import change
 
+    skipped = change.not_rendered(file, router, network)
+    if skipped and not as_json:
+        say(f"accepted, but nothing renders it yet: {', '.join(skipped)}", style="yellow")
     prepared = change.prepare(file, router, network)
     preview = change.preview(prepared)
     if as_json:
@@ -45,8 +48,6 @@ def plan(
             say(line, style={"+": "green", "-": "red", "@": "cyan"}.get(line[:1]))
         for path in preview.drifted:
             say(f"warning: {path} was edited by hand; apply writes it anew", style="yellow")
-        if prepared.plan.not_rendered:
-            say(f"accepted, but nothing renders it yet: {', '.join(prepared.plan.not_rendered)}", style="yellow")
         count = len(preview.difference.files)
         say(
             f"{prepared.plan.router}: {count} files would change" if count else f"{prepared.plan.router}: nothing to do"

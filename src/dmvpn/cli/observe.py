@@ -10,6 +10,11 @@ from dmvpn.cli.text import duration, octets, say, say_json, say_table
 NetworkOption = Annotated[str | None, typer.Option("--network", help="Which network, if this machine has several.")]
 show = typer.Typer(help="Views in other vendors' columns.", no_args_is_help=True)
 DIRECT_LIMIT = 100
+GUARDS = {
+    "gre_clear_out": "of GRE would have left in clear, and did not",
+    "gre_clear_in": "of GRE came in clear, and were dropped",
+    "transport_forwarded": "of the transport range would have been forwarded, and were not",
+}
 
 
 def add(app: typer.Typer) -> None:
@@ -37,6 +42,9 @@ def status(network: NetworkOption = None, as_json: JsonOption = False) -> None:
             say(f"{cloud.name}: {cloud.plane} plane, GRE socket {cloud.socket}")
             if cloud.drops:
                 say(f"{cloud.name}: dropped {', '.join(f'{reason} {n}' for reason, n in sorted(cloud.drops.items()))}")
+        stopped = {name: count for name, count in found.guards.items() if name in GUARDS and count}
+        for name, count in stopped.items():
+            say(f"guard: {count} packets {GUARDS[name]}", style="yellow")
         _peer_table(found.peers)
         worst = max(found.troubles, key=lambda trouble: trouble.severity, default=None)
         if worst is None:
@@ -64,14 +72,23 @@ def _peer_table(rows: tuple, *, whole: bool = False) -> None:  # type: ignore[ty
     if not rows:
         say("no peers yet")
         return
-    headings = ["PEER", "OVERLAY", "KIND", "STATE", "LAYER", "RTT", "SINCE"]
+    headings = ["PEER", "OVERLAY", "KIND", "STATE", "LAYER", "RTT", "SINCE", "BGP"]
     if whole:
         headings += ["TX", "RX", "EXPIRES", "TRANSPORT", "ENDPOINT", "PREFIXES"]
     table = []
     for peer in rows:
         state = f"{peer.state.value} ({peer.why})" if peer.why else peer.state.value
         rtt = f"{peer.rtt_ms:.1f}ms" if peer.rtt_ms is not None else "-"
-        row = [peer.name or "?", peer.overlay, peer.kind, state, peer.layer, rtt, duration(peer.since_s)]
+        row = [
+            peer.name or "?",
+            peer.overlay,
+            peer.kind,
+            state,
+            peer.layer,
+            rtt,
+            duration(peer.since_s),
+            peer.bgp or "-",
+        ]
         if whole:
             row += [
                 octets(peer.tx_octets),
@@ -123,19 +140,26 @@ def explain(
 ) -> None:
     """The path from A to B and back, layer by layer, as the routers on it tell; and why it is not direct."""
     from dmvpn.operations import here, observing
+    from dmvpn.operations.observing import State, WhyNot
 
     views = observing.explain(here.find(network), source, destination)
     if as_json:
         say_json(views)
+        if any(view.state is State.DOWN for view in views):
+            raise typer.Exit(1)
         return
     for view in views:
         way = f"{view.state.value}" + (f" ({view.via})" if view.via else "")
         say(f"{view.router} -> {view.destination}: {way}", style="bold")
-        say(f"  route: {view.device or '-'} via {view.gateway or '-'} ({view.table}), MTU {view.mtu_octets}")
+        if view.gateway:
+            say(f"  route: {view.device} via {view.gateway} ({view.table} table), MTU {view.mtu_octets}")
         for step in view.steps:
             say(f"  {'ok ' if step.good else 'NO '} {step.layer:<9}{step.what}", style=None if step.good else "yellow")
-        if view.why.name != "DIRECT":
-            say(f"  why not direct: {view.why.value}" + (f" ({view.detail})" if view.detail else ""))
+        if view.why is not WhyNot.DIRECT and not view.arrived:
+            known = "note" if view.why is WhyNot.HUB else "why not direct"
+            say(f"  {known}: {view.why.value}" + (f" ({view.detail})" if view.detail else ""))
+    if any(view.state is State.DOWN for view in views):
+        raise typer.Exit(1)
 
 
 def show_dmvpn(network: NetworkOption = None, as_json: JsonOption = False) -> None:
@@ -154,7 +178,8 @@ def show_dmvpn(network: NetworkOption = None, as_json: JsonOption = False) -> No
         rows = [row for row in found.cache if row.cloud == cloud.name]
         counted = {row.nbma: sum(1 for one in rows if one.nbma == row.nbma) for row in rows}
         say("=" * 74)
-        say(f"Interface: {cloud.device}, IPv4 NHRP Details")
+        family = "IPv6" if ":" in cloud.addresses[0] else "IPv4"
+        say(f"Interface: {cloud.device}, {family} NHRP Details")
         say(f"Type:{cloud.role.capitalize()}, NHRP Peers:{len(counted)},")
         say()
         say(" # Ent  Peer NBMA Addr Peer Tunnel Add State  UpDn Tm Attrb")

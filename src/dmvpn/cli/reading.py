@@ -35,9 +35,14 @@ def check(file: FileArgument = FILE, as_json: JsonOption = False) -> None:
         loaded = reading.read(file)
         sites = loaded.network.sites
         routers = sum(len(site.routers) for site in sites.values())
-        say(f"{file}: good: {len(loaded.network.clouds)} clouds, {len(sites)} sites, {routers} routers")
+        counts = [_count(len(loaded.network.clouds), "cloud"), _count(len(sites), "site"), _count(routers, "router")]
+        say(f"{file}: good: {', '.join(counts)}")
     if findings:
         raise typer.Exit(3)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def schema() -> None:

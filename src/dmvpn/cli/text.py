@@ -15,18 +15,23 @@ STATE_STYLES = {"direct": "green", "up": "green", "via hub": "cyan", "connecting
 
 def console() -> Console:
     """Standard output. Outside a terminal lines are not wrapped: they are for another program."""
-    out = Console(highlight=False, soft_wrap=True)
+    out = Console(highlight=False, soft_wrap=True, emoji=False)
     return out
+
+
+def harmless(text: str) -> str:
+    """Without control characters: what a peer or a file says must not steer the reader's terminal."""
+    return "".join(char if char in "\n\t" or (char >= " " and not "\x7f" <= char <= "\x9f") else "?" for char in text)
 
 
 def say(line: str = "", *, style: str | None = None) -> None:
     """One line for the reader, markup taken literally."""
-    console().print(line, style=style, markup=False)
+    console().print(harmless(line), style=style, markup=False)
 
 
 def complain(line: str) -> None:
     """One line on standard error."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(line, markup=False)
+    Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(harmless(line), markup=False)
 
 
 def say_json(value: Any) -> None:
@@ -41,14 +46,14 @@ def say_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(heading, no_wrap=True, overflow="fold")
     for row in rows:
         table.add_row(*(_styled(cell) for cell in row))
-    out = Console(highlight=False)
+    out = Console(highlight=False, emoji=False)
     if not out.is_terminal:
-        out = Console(highlight=False, width=250)
+        out = Console(highlight=False, emoji=False, width=250)
     out.print(table)
 
 
 def _styled(cell: str) -> str:
-    plain = cell.replace("[", "\\[")
+    plain = harmless(cell).replace("[", "\\[")
     style = STATE_STYLES.get(cell.partition(" (")[0])
     return f"[{style}]{plain}[/{style}]" if style else plain
 

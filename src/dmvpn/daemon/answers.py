@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import logging
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 from dmvpn.daemon import paths, views
-from dmvpn.daemon.control import PathView
+from dmvpn.daemon.control import PathView, State, WhyNot
 from dmvpn.daemon.node import Node
 from dmvpn.daemon.server import Server, ask_tcp
 from dmvpn.daemon.wire import to_wire
@@ -16,9 +17,11 @@ from dmvpn.nhrp.events import Forget
 
 log = logging.getLogger("dmvpnd")
 
-# Only on overlay addresses, so only routers whose certificate we checked can ask; any port will do.
+# On overlay addresses, by the cloud's device, from the overlay address of a peer whose certificate we checked: a host
+# behind some router is none. Any port will do.
 OVERLAY_PORT = 2332
 HOPS_LIMIT = 8
+SITE_PREFIXES_LIMIT = 32
 HOP_TIMEOUT_S = 3.0
 LISTEN_AGAIN_S = 2.0
 
@@ -46,16 +49,24 @@ class Answers:
 
     async def _listen_on_overlay(self) -> None:
         """An overlay address may come a moment after us."""
-        waiting = [str(address) for cloud in self._node.settings.clouds for address in cloud.addresses]
+        waiting = [(str(address), cloud.device) for cloud in self._node.settings.clouds for address in cloud.addresses]
         while waiting:
-            for address in list(waiting):
+            for address, device in list(waiting):
                 try:
-                    await self._server.open_tcp(address, OVERLAY_PORT, self._other_router)
-                    waiting.remove(address)
+                    await self._server.open_tcp(
+                        address, OVERLAY_PORT, self._other_router, device=device, admits=self._is_router
+                    )
+                    waiting.remove((address, device))
                 except Fault as fault:
                     log.info("%s", fault)
             if waiting:
                 await asyncio.sleep(LISTEN_AGAIN_S)
+
+    def _is_router(self, source: str) -> bool:
+        try:
+            return self._node.authority.claims_overlay(ip_address(source))
+        except ValueError:
+            return False
 
     async def _other_router(self, question: dict[str, Any]) -> Any:
         if question["ask"] != "path":
@@ -79,7 +90,8 @@ class Answers:
             case "moments":
                 return views.moments(self._node)
             case "path":
-                return to_wire(paths.path_view(self._node, _address(question.get("destination"))))
+                sites = [_network(one) for one in _list(question.get("site"))]
+                return to_wire(paths.path_view(self._node, _address(question.get("destination")), sites))
             case "explain":
                 return to_wire(await self._explain(question))
             case other:
@@ -87,32 +99,51 @@ class Answers:
 
     async def _explain(self, question: dict[str, Any]) -> tuple[PathView, ...]:
         words = {name: str(_address(question.get(name))) for name in ("from", "to", "source", "destination")}
-        there = await self._follow(words["from"], words["destination"])
-        back = await self._follow(words["to"], words["source"])
+        sites = {name: [str(_network(one)) for one in _list(question.get(name))] for name in ("source_site", "site")}
+        there = await self._follow(words["from"], words["destination"], sites["site"])
+        back = await self._follow(words["to"], words["source"], sites["source_site"])
         return (*there, *back)
 
-    async def _follow(self, router: str, destination: str) -> list[PathView]:
+    async def _follow(self, router: str, destination: str, site: list[str]) -> list[PathView]:
         """Ask router after router, each for its own part, until the destination is reached."""
-        views_on_way: list[PathView] = []
+        found: list[PathView] = []
         asked: set[str] = set()
         while router and router not in asked and len(asked) < HOPS_LIMIT:
             asked.add(router)
-            view = await self._ask_for_path(router, destination)
-            views_on_way.append(view)
-            router = "" if view.arrived else view.gateway
-        return views_on_way
+            view = await self._ask_for_path(router, destination, site)
+            if found and view.arrived and view.state is State.DIRECT and found[-1].state is State.VIA_HUB:
+                # The hub turned out to be the far end: through it is the direct way.
+                found[-1] = replace(found[-1], state=State.DIRECT, why=WhyNot.HUB, detail="")
+            found.append(view)
+            router = "" if view.arrived or not self._is_in_overlay(view.gateway) else view.gateway
+        return found
 
-    async def _ask_for_path(self, router: str, destination: str) -> PathView:
+    def _is_in_overlay(self, text: str) -> bool:
+        """Another router's answer must not make us call just anybody."""
+        try:
+            address = ip_address(text)
+        except ValueError:
+            return False
+        overlays = (net for cloud in self._node.settings.clouds for net in cloud.overlay)
+        return any(address in net for net in overlays if net.version == address.version)
+
+    async def _ask_for_path(self, router: str, destination: str, site: list[str]) -> PathView:
         own = {str(address) for cloud in self._node.settings.clouds for address in cloud.addresses}
         if router in own:
-            return paths.path_view(self._node, ip_address(destination))
+            return paths.path_view(self._node, ip_address(destination), [_network(one) for one in site])
+        question = {"ask": "path", "destination": destination, "site": site}
         try:
-            answer = await ask_tcp(
-                router, OVERLAY_PORT, {"ask": "path", "destination": destination}, timeout_s=HOP_TIMEOUT_S
-            )
-            return paths.from_wire(answer)
+            return paths.from_wire(await ask_tcp(router, OVERLAY_PORT, question, timeout_s=HOP_TIMEOUT_S))
         except Fault as fault:
-            return paths.silent(router, destination, str(fault))
+            return paths.silent(self._node.name_of(ip_address(router)) or router, destination, fault.what)
+
+
+def _list(value: object) -> list[object]:
+    if value is None:
+        return []
+    if not isinstance(value, list) or len(value) > SITE_PREFIXES_LIMIT:
+        raise Fault("question", f"not a list of at most {SITE_PREFIXES_LIMIT} prefixes")
+    return value
 
 
 def _address(text: object) -> Any:

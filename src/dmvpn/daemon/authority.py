@@ -9,6 +9,9 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 
+NAMES_LIMIT = 20_000
+
+
 class Authority:
     """Answers the engine's Authorise from the certificates that charon verified.
 
@@ -17,9 +20,14 @@ class Authority:
 
     def __init__(self) -> None:
         self._claims: dict[Address, Claims] = {}
+        self._names: dict[Address, str] = {}
 
     def learn(self, nbma: Address, claims: Claims) -> None:
         self._claims[nbma] = claims
+        self._names.pop(nbma, None)
+        self._names[nbma] = claims.router
+        if len(self._names) > NAMES_LIMIT:
+            del self._names[next(iter(self._names))]
 
     def forget(self, nbma: Address) -> None:
         self._claims.pop(nbma, None)
@@ -28,8 +36,12 @@ class Authority:
         return self._claims.get(nbma)
 
     def name(self, nbma: Address) -> str:
-        claims = self._claims.get(nbma)
-        return claims.router if claims else ""
+        """The router's name, also of one whose SA is down: just then an operator wants to know who it was."""
+        return self._names.get(nbma, "")
+
+    def claims_overlay(self, address: Address) -> bool:
+        """Whether it is the overlay address of a peer with an SA."""
+        return any(address in claims.overlay for claims in self._claims.values())
 
     def refusal(self, nbma: Address, protocol: Address, prefix: Network | None) -> str:
         """Why the binding or prefix is refused; empty when it is allowed."""

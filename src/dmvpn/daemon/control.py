@@ -41,7 +41,7 @@ class WhyNot(StrEnum):
     NO_BINDING = "the far router answers for nothing at that address"
     REFUSED_BY_PEER = "the far router refused to answer"
     CONNECTING = "IKE is being tried between the two"
-    NO_SECURITY = "IKE got no answer at any candidate: this pair of NATs lets nothing in, so the hub relays"
+    NO_SECURITY = "IKE got no answer at any candidate: a filter, a cut path, or two NATs that let nothing in"
     NOT_AUTHORISED = "the far router's certificate does not allow what it claims"
     PROBING = "an SA is up, the first probe over it is under way"
     NO_PROBE_ANSWER = "an SA is up, but the first probes over it stayed unanswered"
@@ -82,6 +82,7 @@ class PeerRow:
     rtt_ms: float | None
     tx_octets: int
     rx_octets: int
+    bgp: str = ""  # the session with it, in FRR's word; empty where there is none to be
 
 
 @dataclass(frozen=True, slots=True)

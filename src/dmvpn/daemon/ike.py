@@ -42,7 +42,9 @@ class Ike:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vici")
         self._session: ViciSession | None = None
         self._wake = asyncio.Event()
+        self._running: set[asyncio.Task[None]] = set()
         self._admitted: dict[Address, Up] = {}
+        self._at_the_door: dict[Address, Up] = {}  # an SA stands, and who it is with is not known yet
         self._lost = False
         self._closing = False
         self.version = ""
@@ -105,7 +107,7 @@ class Ike:
         paths = self._settings.paths
         session = ViciSession(paths.vici)
         self.version = session.version()
-        session.load_all(paths.swanctl_conf, paths.swanctl_dir)
+        session.load_all(paths.swanctl_conf, paths.swanctl_dir, scratch=paths.gre.parent)
         try:
             enlarge_udp(session.peer_pid())
         except Fault as fault:
@@ -165,9 +167,11 @@ class Ike:
         for down in downs:
             log.info("%s: SA down: %s", down.nbma, down.why)
             self._dismiss(down)
-        if ups:
+        self._at_the_door = {nbma: up for nbma, up in self._at_the_door.items() if self._security.standing(nbma) == up}
+        self._at_the_door |= {up.nbma: up for up in ups}
+        if self._at_the_door:
             claims = await self._call(lambda: claims_by_identity(session))
-            for up in ups:
+            for up in list(self._at_the_door.values()):
                 await self._admit(up, claims)
         await self._perform(orders)
 
@@ -179,6 +183,7 @@ class Ike:
         log.info("%s: SA up with %s at %s port %d", up.nbma, claims.router, up.remote.host, up.remote.port)
         await self._on_up(up, claims)
         self._admitted[up.nbma] = up
+        self._at_the_door.pop(up.nbma, None)
 
     def _dismiss(self, down: Down) -> None:
         self._admitted.pop(down.nbma, None)
@@ -187,8 +192,8 @@ class Ike:
     def _spawn(self, orders: list[Order]) -> None:
         task = self._loop.create_task(self._perform_quietly(orders))
         # The loop keeps only a weak reference to a task; hold it until it is done.
-        _RUNNING.add(task)
-        task.add_done_callback(_RUNNING.discard)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
     async def _perform_quietly(self, orders: list[Order]) -> None:
         with contextlib.suppress(Fault):
@@ -244,9 +249,6 @@ class Ike:
 
     async def _call(self, function: Callable[[], T]) -> T:
         return await self._loop.run_in_executor(self._worker, function)
-
-
-_RUNNING: set[asyncio.Task[None]] = set()
 
 
 def claims_by_identity(session: ViciSession) -> dict[str, Claims]:

@@ -142,6 +142,18 @@ class Node:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def name_of(self, overlay: Address) -> str:
+        """The name of the router with this overlay address, as far as it is known here."""
+        for cloud in self.settings.clouds:
+            for hub in cloud.hubs:
+                if overlay in hub.overlay:
+                    return hub.router
+        for one in self.clouds.values():
+            for row in one.engine.view(self.now()).bindings:
+                if row.protocol == overlay and row.nbma is not None:
+                    return self.authority.name(row.nbma)
+        return ""
+
     def now(self) -> float:
         return self._loop.time()
 

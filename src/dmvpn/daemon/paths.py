@@ -1,7 +1,8 @@
 """One router's part of a path: what its kernel does with packets there, and how far a direct way has come."""
 
-from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any, TypeVar
 
 from dmvpn.daemon.cloud import Cloud
 from dmvpn.daemon.control import PathView, State, Step, WhyNot
@@ -9,11 +10,18 @@ from dmvpn.daemon.node import Node
 from dmvpn.errors import Fault
 from dmvpn.linux.netlink import Requests
 from dmvpn.linux.route_lookup import lookup
-from dmvpn.linux.routes import RouteKind, RouteRow
+from dmvpn.linux.routes import TABLE_LOCAL, TABLE_MAIN, RouteKind, RouteRow
 from dmvpn.nhrp.shortcut import WhyNot as EngineWhyNot
-from dmvpn.nhrp.view import BindingRow, ShortcutRow
+from dmvpn.nhrp.view import BindingRow, ShortcutRow, View
 
 Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+T = TypeVar("T")
+
+TEXTS = ("router", "destination", "device", "gateway", "table", "via", "detail")
+TEXT_LIMIT = 500
+STEPS_LIMIT = 32
+IN_PROGRESS = (WhyNot.CONNECTING, WhyNot.PROBING, WhyNot.RESOLVING, WhyNot.PATH_DEAD)
 
 # The engine's words and the operator's; a test holds them complete.
 WHY: dict[EngineWhyNot, WhyNot] = {
@@ -35,8 +43,11 @@ WHY: dict[EngineWhyNot, WhyNot] = {
 }
 
 
-def path_view(node: Node, destination: Address) -> PathView:
-    """Raises Fault only if the kernel cannot be asked."""
+def path_view(node: Node, destination: Address, site: Sequence[Network] = ()) -> PathView:
+    """`site` are the networks of the place that is meant: a shortcut to any host of it tells how things are.
+
+    Raises Fault only if the kernel cannot be asked.
+    """
     with Requests() as requests:
         row = lookup(requests, destination)
     if row is None:
@@ -44,7 +55,7 @@ def path_view(node: Node, destination: Address) -> PathView:
     cloud = next((one for one in node.clouds.values() if one.settings.device == row.device), None)
     if row.kind is RouteKind.LOCAL or cloud is None:
         return _arrived(node, destination, row)
-    return _through(node, cloud, destination, row)
+    return _through(node, cloud, destination, row, site)
 
 
 def _no_route(node: Node, destination: Address) -> PathView:
@@ -60,10 +71,10 @@ def _arrived(node: Node, destination: Address, row: RouteRow) -> PathView:
     return _view(node, destination, State.DIRECT, WhyNot.DIRECT, row=row, steps=(step,), arrived=True)
 
 
-def _through(node: Node, cloud: Cloud, destination: Address, row: RouteRow) -> PathView:
+def _through(node: Node, cloud: Cloud, destination: Address, row: RouteRow, site: Sequence[Network]) -> PathView:
     gateway = row.gateway or destination
     view = cloud.engine.view(node.now())
-    shortcut = next((one for one in view.shortcuts if destination in one.prefix), None)
+    shortcut = _shortcut_towards(view, destination, site)
     hub = next((one for one in cloud.settings.hubs if gateway in one.overlay), None)
     nbma = next((one.nbma for one in view.bindings if one.protocol == gateway), None)
     if nbma is None and shortcut is not None and shortcut.gateway == gateway:
@@ -72,9 +83,9 @@ def _through(node: Node, cloud: Cloud, destination: Address, row: RouteRow) -> P
         nbma = hub.nbma
     direct = row.table == node.settings.shortcut_table or hub is None
     state = State.DIRECT if direct else State.VIA_HUB
-    why, detail = (WhyNot.DIRECT, "") if direct else _why(node, cloud, destination, shortcut, gateway)
-    if why in (WhyNot.CONNECTING, WhyNot.PROBING, WhyNot.RESOLVING):
-        detail = detail or "the hub relays meanwhile"
+    why, detail = (WhyNot.DIRECT, "") if direct else _why(node, cloud, gateway, view, shortcut)
+    if destination == gateway:
+        state, why, detail = State.DIRECT, WhyNot.HUB if hub is not None else WhyNot.DIRECT, ""
     steps = _steps(node, cloud, gateway, nbma, row, view.bindings, shortcut)
     if not all(step.good for step in steps):
         state = State.DOWN
@@ -93,20 +104,27 @@ def _through(node: Node, cloud: Cloud, destination: Address, row: RouteRow) -> P
     )
 
 
-def _why(
-    node: Node, cloud: Cloud, destination: Address, shortcut: ShortcutRow | None, gateway: Address
-) -> tuple[WhyNot, str]:
-    if destination == gateway or cloud.settings.role == "hub":
-        return WhyNot.HUB, ""
+def _shortcut_towards(view: View, destination: Address, site: Sequence[Network]) -> ShortcutRow | None:
+    covering = next((one for one in view.shortcuts if destination in one.prefix), None)
+    if covering is not None:
+        return covering
+    return next((one for one in view.shortcuts if any(one.destination in net for net in site)), None)
+
+
+def _why(node: Node, cloud: Cloud, gateway: Address, view: View, shortcut: ShortcutRow | None) -> tuple[WhyNot, str]:
     if cloud.settings.nhrp.phase == 1:
         return WhyNot.PHASE_1, ""
+    down = next((one for one in view.hubs if gateway in one.protocol and not one.is_up), None)
+    if down is not None:
+        return WhyNot.NO_HUB, f"{down.name}: {down.reason}" if down.reason else down.name
     if shortcut is None:
         return WhyNot.NOTHING_SENT, ""
     why = WHY[shortcut.why]
     tries, remotes = node.ike.tried(shortcut.nbma) if shortcut.nbma is not None else (0, ())
     where = ", ".join(f"{remote.host} port {remote.port}" for remote in remotes)
-    detail = f"{tries} tries at {where}" if remotes and why in (WhyNot.CONNECTING, WhyNot.NO_SECURITY) else ""
-    return why, detail
+    if remotes and why in (WhyNot.CONNECTING, WhyNot.NO_SECURITY):
+        return why, f"{tries} tries at {where}"
+    return why, "the hub relays meanwhile" if why in IN_PROGRESS else ""
 
 
 def _steps(
@@ -128,7 +146,7 @@ def _steps(
     steps.append(Step(router, "IKE", good=standing is not None, what=what))
     bound = any(one.protocol == gateway for one in bindings) or (shortcut is not None and shortcut.gateway == gateway)
     steps.append(Step(router, "NHRP", good=bound, what=f"{gateway} is " + (f"at {nbma}" if bound else "not known")))
-    table = "shortcut table" if row.table == node.settings.shortcut_table else f"table {row.table}"
+    table = "shortcut table" if row.table == node.settings.shortcut_table else "main table"
     steps.append(Step(router, "ROUTE", good=True, what=f"{row.prefix} via {gateway} on {row.device}, {table}"))
     mtu = cloud.settings.mtu_octets
     steps.append(Step(router, "MTU", good=True, what=f"{mtu} octets fit {cloud.settings.device}"))
@@ -157,7 +175,8 @@ def _view(
     arrived: bool = False,
 ) -> PathView:
     shortcut_table = node.settings.shortcut_table
-    table = "" if row is None else "shortcut" if row.table == shortcut_table else str(row.table)
+    names = {shortcut_table: "shortcut", TABLE_MAIN: "main", TABLE_LOCAL: "local"}
+    table = "" if row is None else names.get(row.table, str(row.table))
     return PathView(
         router=node.settings.router,
         destination=str(destination),
@@ -178,15 +197,42 @@ def silent(router: str, destination: str, why: str) -> PathView:
     """The part of a router that could not be asked."""
     step = Step(router, "UP", good=False, what=why)
     return PathView(
-        router, destination, "", "", "", State.DOWN, "", WhyNot.FAR_SIDE_SILENT, why, 0, arrived=True, steps=(step,)
+        router, destination, "", "", "", State.DOWN, "", WhyNot.FAR_SIDE_SILENT, "", 0, arrived=True, steps=(step,)
     )
 
 
-def from_wire(answer: Any) -> PathView:
-    """Another router's answer. Raises Fault if it is not a PathView: a peer's octets are input."""
+def from_wire(answer: object) -> PathView:
+    """Another router's answer, every field held to its type. Raises Fault: a peer's octets are input."""
     try:
-        steps = tuple(Step(**{key: one[key] for key in Step.__dataclass_fields__}) for one in answer["steps"])
-        fields = {key: answer[key] for key in PathView.__dataclass_fields__ if key not in ("steps", "state", "why")}
-        return PathView(**fields, steps=steps, state=State(answer["state"]), why=WhyNot(answer["why"]))
+        fields = _fields(answer, TEXTS)
+        steps = fields["steps"]
+        if not isinstance(steps, list) or len(steps) > STEPS_LIMIT:
+            raise TypeError("steps")
+        return PathView(
+            **{name: fields[name] for name in TEXTS},
+            state=State(fields["state"]),
+            why=WhyNot(fields["why"]),
+            mtu_octets=_typed(fields["mtu_octets"], int),
+            arrived=_typed(fields["arrived"], bool),
+            steps=tuple(
+                Step(**{name: step[name] for name in ("router", "layer", "what")}, good=_typed(step["good"], bool))
+                for step in (_fields(one, ("router", "layer", "what")) for one in steps)
+            ),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise Fault("other router", f"answered something else than a path: {error!r}") from error
+
+
+def _fields(value: object, texts: tuple[str, ...]) -> dict[str, Any]:
+    fields = _typed(value, dict)
+    for name in texts:
+        if len(_typed(fields[name], str)) > TEXT_LIMIT:
+            raise ValueError(f"{name} is too long")
+    return fields
+
+
+def _typed(value: object, kind: type[T]) -> T:
+    # bool is an int to isinstance().
+    if type(value) is not kind:
+        raise TypeError(f"{value!r:.40} is no {kind.__name__}")
+    return value

@@ -19,6 +19,7 @@ Address = IPv4Address | IPv6Address
 
 STANDING = frozenset({"INSTALLED", "REKEYING", "REKEYED", "UPDATING"})
 ALIVE = frozenset({"ESTABLISHED", "REKEYING"})
+ATTEMPTED = frozenset({"CREATED", "CONNECTING"})
 RETRY_FIRST_S = 3.0
 RETRY_LAST_S = 30.0
 DOUBLINGS_LIMIT = 8
@@ -106,14 +107,14 @@ class Security:
     # ------------------------------------------------------------ what is wanted
 
     def want(self, nbma: Address, remotes: Iterable[Remote], now: float) -> None:
-        """A pair is wanted at these candidates; known ones stay, and new ones are tried at once."""
+        """A pair is wanted at these candidates. Others than before are tried at once; none leaves the known ones."""
         fresh = tuple(dict.fromkeys(remotes))[:CANDIDATE_LIMIT]
         wanted = self._wanted.get(nbma)
         if wanted is None:
             recalled = self._recalled.pop(nbma, None)
             connections = recalled.connections if recalled is not None else set()
             self._wanted[nbma] = _Wanted(fresh, next_try=now, since=now, connections=connections)
-        elif fresh and fresh != wanted.remotes:
+        elif fresh and set(fresh) != set(wanted.remotes):
             wanted.remotes, wanted.tries, wanted.next_try = fresh, 0, now
 
     def release(self, nbma: Address) -> list[Order]:
@@ -287,7 +288,7 @@ class Security:
         """
         orders: list[Order] = []
         for sa in self._last_sas:
-            if sa.state in ALIVE or not sa.name.startswith("p-"):
+            if sa.state not in ATTEMPTED or not sa.name.startswith("p-"):
                 continue
             for nbma, standing in by_peer.items():
                 decided = int(self._own) > int(nbma) or any(one.initiator for one in standing)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from dmvpn.daemon.control import QUESTION_LIMIT_OCTETS
 from dmvpn.daemon.wire import from_line
 from dmvpn.errors import Fault
 
-CLIENT_LIMIT = 64
+CLIENT_LIMIT = 64  # of one socket: whoever fills one must not shut the others
+CLIENTS_OF_ROUTER_LIMIT = 4
 IDLE_S = 30.0
 READING_GROUP = "dmvpn"
 
@@ -27,7 +29,6 @@ class Server:
 
     def __init__(self) -> None:
         self._servers: list[asyncio.Server] = []
-        self._clients = 0
 
     async def open_unix(self, path: Path, handler: Handler, *, mode: int) -> None:
         """Listen at `path`; whoever may open the file may ask. A socket file left by a dead daemon is replaced."""
@@ -35,7 +36,7 @@ class Server:
         # bind() creates the file with the umask: closed to others from its first moment, opened to the group after.
         before = os.umask(0o177)
         try:
-            server = await asyncio.start_unix_server(self._session(handler), path=str(path))
+            server = await asyncio.start_unix_server(_session(handler), path=str(path))
         finally:
             os.umask(before)
         if mode != 0o600:
@@ -45,11 +46,22 @@ class Server:
             path.chmod(mode)
         self._servers.append(server)
 
-    async def open_tcp(self, address: str, port: int, handler: Handler) -> None:
-        """Listen on one address of the overlay. Raises Fault if it cannot be had."""
+    async def open_tcp(
+        self, address: str, port: int, handler: Handler, *, device: str | None, admits: Callable[[str], bool]
+    ) -> None:
+        """Listen on one address, for what comes in by `device` from an address that `admits` lets ask.
+
+        Raises Fault if the address cannot be had.
+        """
+        listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
         try:
-            server = await asyncio.start_server(self._session(handler), host=address, port=port, reuse_address=True)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if device is not None:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+            listener.bind((address, port))
+            server = await asyncio.start_server(_session(handler, admits), sock=listener)
         except OSError as error:
+            listener.close()
             raise Fault(f"{address} port {port}", f"cannot answer other routers there: {error.strerror}") from error
         self._servers.append(server)
 
@@ -58,21 +70,32 @@ class Server:
             server.close()
         self._servers.clear()
 
-    def _session(self, handler: Handler) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if self._clients >= CLIENT_LIMIT:
-                writer.close()
-                return
-            self._clients += 1
-            try:
-                await _answer_all(reader, writer, handler)
-            except (ConnectionError, TimeoutError):
-                pass
-            finally:
-                self._clients -= 1
-                writer.close()
 
-        return serve
+def _session(
+    handler: Handler, admits: Callable[[str], bool] | None = None
+) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+    """What serves one listener's clients: so many in all, and of those over TCP so many from each router."""
+    clients: Counter[str] = Counter()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        name = writer.get_extra_info("peername")
+        source = str(name[0]) if isinstance(name, tuple) else ""
+        many = clients.total() >= CLIENT_LIMIT or (source and clients[source] >= CLIENTS_OF_ROUTER_LIMIT)
+        if many or (admits is not None and not admits(source)):
+            writer.close()
+            return
+        clients[source] += 1
+        try:
+            await _answer_all(reader, writer, handler)
+        except (ConnectionError, TimeoutError):
+            pass
+        finally:
+            clients[source] -= 1
+            if not clients[source]:
+                del clients[source]
+            writer.close()
+
+    return serve
 
 
 def _remove_dead(path: Path) -> None:
@@ -132,7 +155,8 @@ async def ask_tcp(address: str, port: int, question: dict[str, Any], *, timeout_
     except TimeoutError as error:
         raise Fault(where, f"no answer within {timeout_s:g} s") from error
     except (OSError, ValueError) as error:
-        raise Fault(where, f"cannot be asked: {error}") from error
+        words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise Fault(where, f"cannot be asked: {words.lower()}") from error
     reply = from_line(where, line)
     if reply.get("ok") is not True or "answer" not in reply:
         # Its words are a peer's octets: an operator here has no use for them.

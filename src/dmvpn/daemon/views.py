@@ -1,6 +1,7 @@
 """The node's status, put together from the engines, charon, the data plane, the rule set and FRR."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from dmvpn.daemon.cloud import Cloud
@@ -16,6 +17,9 @@ from dmvpn.nhrp.view import BindingRow, ShortcutRow, View
 from dmvpn.nhrp.view import HubRow as EngineHubRow
 
 SEVERE, WARNING, REMARK = 3, 2, 1
+ESTABLISHED = "Established"
+BGP_SETTLES_S = 20.0
+PATIENCE_S = 10.0  # how long a shortcut may be on its way before it is worth a word
 CISCO_LETTERS = {
     BindingKind.HUB: "S",
     BindingKind.REGISTERED: "D",
@@ -31,17 +35,18 @@ async def status(node: Node) -> NodeStatus:
     guards = await asyncio.to_thread(_guards, node.settings.network)
     hubs = tuple(_hub(name, row) for name, view in seen.items() for row in view.hubs)
     peers = tuple(row for name, view in seen.items() for row in _peers(node, name, view))
+    sessions = {str(one["address"]): str(one["state"]) for one in bgp}
     troubles = (*_troubles(node, hubs, peers), *bgp_trouble)
     return NodeStatus(
         network=node.settings.network,
         router=node.settings.router,
         transport=str(node.settings.transport),
         uptime_s=node.now() - node.started_at,
-        charon=node.ike.version if not node.ike.trouble else node.ike.trouble,
+        charon=f"charon {node.ike.version}" if not node.ike.trouble else f"charon: {node.ike.trouble}",
         aes=kernel_facts.has_aes(),
         clouds=tuple(_cloud(node, cloud, seen[name]) for name, cloud in node.clouds.items()),
         hubs=hubs,
-        peers=peers,
+        peers=tuple(replace(row, bgp=sessions.get(row.overlay, "")) for row in peers),
         cache=tuple(row for name, view in seen.items() for row in _cache(node.clouds[name], view)),
         bgp=bgp,
         guards=guards,
@@ -77,16 +82,23 @@ async def _bgp(node: Node) -> tuple[tuple[dict[str, Any], ...], tuple[Trouble, .
     try:
         rows = await asyncio.to_thread(vtysh.bgp_peers, node.settings.paths.frr_run)
     except Fault as fault:
-        return (), (Trouble(WARNING, f"BGP cannot be asked: {fault}", "dmvpn apply"),)
+        return (), (Trouble(WARNING, f"BGP cannot be asked: {fault}", "dmvpn run"),)
     named = tuple(
         {"address": str(one.address), "asn": one.asn, "state": one.state, "prefixes": one.prefixes} for one in rows
     )
-    down = [one for one in named if one["state"] != "Established"]
-    if not named or not down:
+    silent = [str(one["address"]) for one in named if one["state"] != ESTABLISHED]
+    # A hub's neighbours come and go with their sessions: a client of ours without one is missing, not down.
+    speaking = {one["address"] for one in named}
+    for cloud in node.clouds.values():
+        for row in cloud.engine.view(node.now()).bindings:
+            settled = row.kind is BindingKind.REGISTERED and row.bound and (row.age_s or 0) > BGP_SETTLES_S
+            if settled and str(row.protocol) not in speaking:
+                silent.append(str(row.protocol))
+    if not silent:
         return named, ()
-    where = ", ".join(str(one["address"]) for one in down)
-    severity = SEVERE if len(down) == len(named) else WARNING
-    return named, (Trouble(severity, f"BGP with {where} is not established", "dmvpn peers"),)
+    severity = SEVERE if len(silent) >= len(named) else WARNING
+    words = ", ".join(silent[:5]) + (", ..." if len(silent) > 5 else "")
+    return named, (Trouble(severity, f"BGP with {words} is not established", "dmvpn peers"),)
 
 
 # ---------------------------------------------------------------- rows
@@ -188,12 +200,13 @@ def _client(node: Node, cloud: str, row: BindingRow) -> PeerRow:
 
 def _shortcut(node: Node, cloud: str, group: list[ShortcutRow]) -> PeerRow:
     row = group[0]
+    standing = row.nbma is not None and node.ike.standing(row.nbma) is not None
     if row.state is ShortcutState.UP:
         state, layer = State.DIRECT, "UP"
     elif row.state is ShortcutState.NEGATIVE:
-        state, layer = State.VIA_HUB, "NHRP"
+        state, layer = State.VIA_HUB, "IKE" if standing else "UNDERLAY"
     else:
-        state, layer = State.CONNECTING, "IKE" if row.state is ShortcutState.PROBING else "NHRP"
+        state, layer = State.CONNECTING, "NHRP" if row.state is ShortcutState.PROBING else "UNDERLAY"
     return PeerRow(
         cloud=cloud,
         name=node.authority.name(row.nbma) if row.nbma else "",
@@ -274,14 +287,17 @@ def _troubles(node: Node, hubs: tuple[HubRow, ...], peers: tuple[PeerRow, ...]) 
         severity = SEVERE if len(down) == len(hubs) else WARNING
         words = ", ".join(f"{hub.router} is {hub.state}" + (f" ({hub.why})" if hub.why else "") for hub in down)
         found.append(Trouble(severity, f"hub {words}", f"dmvpn explain {node.settings.router} {down[0].router}"))
-    for peer in peers:
-        if peer.kind == "client" and peer.state is State.DOWN:
-            found.append(Trouble(WARNING, f"{peer.name or peer.overlay} is down ({peer.why})", "dmvpn peers"))
-        if peer.kind == "shortcut" and peer.state is State.VIA_HUB:
-            where = peer.name or peer.overlay
-            found.append(
-                Trouble(
-                    REMARK, f"{where} goes via the hub: {peer.why}", f"dmvpn explain {node.settings.router} {where}"
-                )
-            )
+    found += [trouble for peer in peers if (trouble := _peer_trouble(node, peer)) is not None]
     return found
+
+
+def _peer_trouble(node: Node, peer: PeerRow) -> Trouble | None:
+    where = peer.name or peer.overlay
+    explain = f"dmvpn explain {node.settings.router} {where}"
+    if peer.kind == "client" and peer.state is State.DOWN:
+        return Trouble(WARNING, f"{where} is down ({peer.why})", explain)
+    if peer.kind != "shortcut" or peer.state is State.DIRECT:
+        return None
+    if peer.state is State.VIA_HUB or (peer.since_s or 0) > PATIENCE_S:
+        return Trouble(REMARK, f"{where} goes via the hub: {peer.why}", explain)
+    return None

@@ -24,6 +24,7 @@ from dmvpn.linux.namespaces import Handles
 
 Answer = TypeVar("Answer")
 CALL_LIMIT_S = 60.0
+ENDING_S = 2.0
 _LENGTH = struct.Struct("!I")
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -96,14 +97,8 @@ class Running:
 
     def wait(self, timeout_s: float | None = None) -> int:
         """Waits for the end. Raises Fault after `timeout_s`."""
-        if self.status is None and timeout_s is not None:
-            descriptor = os.pidfd_open(self.pid)
-            with suppress(KeyError), selectors.DefaultSelector() as selector:
-                selector.register(descriptor, selectors.EVENT_READ)
-                ended = selector.select(timeout_s)
-            os.close(descriptor)
-            if not ended:
-                raise Fault(self.node, f"a program there did not end within {timeout_s:g} s")
+        if self.status is None and timeout_s is not None and not _has_ended(self.pid, timeout_s):
+            raise Fault(self.node, f"a program there did not end within {timeout_s:g} s")
         if self.status is None:
             _, status = os.waitpid(self.pid, 0)
             self.status = _exit_status(status)
@@ -144,13 +139,27 @@ def call_all(
                     selector.unregister(key.fileobj)
                     answers[key.data] = _received(key.data, waiting[key.data][1])
     finally:
-        for pid, pipe in waiting.values():
+        for node, (pid, pipe) in waiting.items():
             pipe.close()
-            os.kill(pid, signal.SIGKILL)
+            # Whoever has answered is about to end. Killed before that, it would leave its child to the first process
+            # of the machine or container, which may reap nobody, and the lab's end waits for what is not reaped.
+            if node not in answers or not _has_ended(pid, ENDING_S):
+                os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
     for node in waiting:
         answers.setdefault(node, Fault(node.name, f"was not done within {timeout_s:g} s"))
     return {node: answers[node] for node in tasks}
+
+
+def _has_ended(pid: int, timeout_s: float) -> bool:
+    """Whether a child of ours ends within that time; it is not reaped."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        with selectors.DefaultSelector() as selector:
+            selector.register(descriptor, selectors.EVENT_READ)
+            return bool(selector.select(timeout_s))
+    finally:
+        os.close(descriptor)
 
 
 def _received(node: LabNode, pipe: IO[bytes]) -> Any:

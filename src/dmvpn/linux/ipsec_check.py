@@ -34,7 +34,9 @@ def check(tree: Path, swanctl_dir: Path) -> None:
     strongswan, swanctl = tree / "strongswan.conf", tree / "swanctl.conf"
     for needed in (strongswan, swanctl, swanctl_dir):
         if not needed.exists():
-            raise Fault(str(needed), "does not exist", "run `dmvpn join` first: charon needs its certificate and key")
+            raise Fault(
+                str(needed), "does not exist", "run `dmvpn pki install` first: charon needs its certificate and key"
+            )
     namespaces.unshare(namespaces.CLONE_NEWNET | namespaces.CLONE_NEWNS)
     # The staged tree may itself be below /run.
     staged = tempfile.TemporaryDirectory(prefix="dmvpn-ipsec-check-", ignore_cleanup_errors=True)

@@ -157,13 +157,13 @@ class ViciSession:
         with _faults("stats"):
             return _text(self._session.stats().get("uptime", {}), "running")
 
-    def load_all(self, swanctl_conf: Path, swanctl_dir: Path) -> None:
+    def load_all(self, swanctl_conf: Path, swanctl_dir: Path, scratch: Path | None = None) -> None:
         """Keys, certificates and connections of a file; connections that are not in it are unloaded, SAs stay.
 
-        Raises Fault with what swanctl said.
+        `scratch` is a directory of ours for what swanctl needs meanwhile. Raises Fault with what swanctl said.
         """
         # swanctl looks for keys beside the file it is given, whatever SWANCTL_DIR says; ours are elsewhere.
-        with tempfile.TemporaryDirectory(prefix="dmvpn-swanctl-") as name:
+        with tempfile.TemporaryDirectory(prefix="dmvpn-swanctl-", dir=scratch) as name:
             directory = Path(name)
             (directory / "swanctl.conf").symlink_to(swanctl_conf.absolute())
             for kind in _KEY_DIRECTORIES:
@@ -278,7 +278,7 @@ def _settings(connection: PeerConnection) -> dict[str, Any]:
     try:
         certificate, authority = connection.certificate.read_bytes(), connection.authority.read_bytes()
     except OSError as error:
-        raise Fault(str(error.filename), (error.strerror or str(error)).lower(), "run `dmvpn join`") from error
+        raise Fault(str(error.filename), (error.strerror or str(error)).lower(), "run `dmvpn pki install`") from error
     restart = connection.on_loss is OnLoss.RESTART
     remote = {"auth": "pubkey", "cacerts": [authority]}
     if connection.remote_identity is not None:

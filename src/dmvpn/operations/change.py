@@ -3,7 +3,7 @@
 import getpass
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -53,17 +53,25 @@ def prepare(path: Path | None, router: str | None, network: str | None = None) -
 
     Without a path the file in force is taken; without a router the one of the last apply, else the host's name.
     """
+    file, here, plan = _chosen(path, router, network)
+    return Prepared(file, plan, render(file, plan), here)
+
+
+def not_rendered(path: Path | None, router: str | None, network: str | None = None) -> tuple[str, ...]:
+    """Sections of the file that nothing renders yet for this router, also if rendering the rest would be refused."""
+    return _chosen(path, router, network)[2].not_rendered
+
+
+def _chosen(path: Path | None, router: str | None, network: str | None) -> tuple[NetworkFile, Here, Plan]:
     file = reading.read(path) if path is not None else _in_force(network)
     named = file.network.network
     here = Here(named, Layout(named))
     chosen = router or here.router() or _by_hostname(file)
     known = here.router()
     if known is not None and router is not None and router != known:
-        raise WrongInput(
-            router, f"this machine is {known} of {named}", "apply without --router, or use another machine"
-        )
-    plan = reading.plan_of(file, chosen)
-    return Prepared(file, plan, render(file, plan), here)
+        what = f"this machine is {known} of {named}"
+        raise WrongInput(router, what, "apply without --router, or use another machine")
+    return file, here, reading.plan_of(file, chosen)
 
 
 def _in_force(network: str | None) -> NetworkFile:
@@ -178,8 +186,3 @@ def _bring_secrets(prepared: Prepared) -> None:
 def _message(why: str) -> Message:
     who = os.environ.get("SUDO_USER") or getpass.getuser()
     return Message(who=who, why=why, when=time.time())
-
-
-def unrendered(prepared: Prepared) -> Sequence[str]:
-    """Sections of the file that nothing renders yet for this router."""
-    return prepared.plan.not_rendered

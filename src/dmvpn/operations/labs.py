@@ -132,6 +132,7 @@ def refuse_the_hosts_etc() -> None:
 
 def inside(command: Sequence[str]) -> tuple[str, ...]:
     """`dmvpn` inside a node is this very program, wherever it is installed."""
+    command = command[1:] if command[0] == "--" and len(command) > 1 else command
     first = str(Path(sys.executable).with_name("dmvpn")) if command[0] == "dmvpn" else command[0]
     return (first, *command[1:])
 

@@ -1,14 +1,15 @@
 """What runs: status, peers, cache, ping with its path, explain. Facts come from dmvpnd."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from dmvpn.daemon.control import NodeStatus, PathView, ask
+from dmvpn.daemon.control import NodeStatus, PathView, State, WhyNot, ask
 from dmvpn.errors import Fault, WrongInput
 from dmvpn.linux.echo import Echo, Pinger
 from dmvpn.linux.netlink import Requests
@@ -18,10 +19,14 @@ from dmvpn.operations import reading
 from dmvpn.operations.here import Here
 
 Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+__all__ = ["NodeStatus", "PathView", "State", "WhyNot", "explain", "moments", "ping", "place", "purge", "status"]
 
 STATUS = TypeAdapter(NodeStatus)
 PATH_VIEWS = TypeAdapter(tuple[PathView, ...])
-EXPLAIN_TIMEOUT_S = 15.0
+EXPLAIN_TIMEOUT_S = 60.0  # hops that do not answer take their time
+SITE_PREFIXES_LIMIT = 32
 TTL_START = 64  # Linux; what answers with another start is counted from the next power of two
 
 
@@ -33,6 +38,7 @@ class Place:
     router: str
     overlay: Address  # where its dmvpnd answers
     target: Address  # what is pinged: its address in its first network, else the overlay address
+    networks: tuple[Network, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ class Pong:
     @property
     def path(self) -> str:
         if self.rtt_s is None:
-            return "no answer"
+            return f"no answer ({self.way_out})"
         return self.way_out if self.way_out == self.way_back else f"out {self.way_out}, back {self.way_back}"
 
 
@@ -83,15 +89,16 @@ def place(here: Here, name: str) -> Place:
         raise WrongInput(name, "neither a router nor a site nor an address", f"known: {', '.join(known)}") from error
     for plan in plans.values():
         if any(address in prefix for prefix in plan.serves if prefix.version == address.version):
-            return Place(name, plan.router, plan.clouds[0].addresses[0], address)
+            return Place(name, plan.router, plan.clouds[0].addresses[0], address, plan.serves)
         if any(address in cloud.addresses for cloud in plan.clouds):
-            return Place(name, plan.router, address, address)
+            return Place(name, plan.router, address, address, plan.serves)
     raise WrongInput(name, "no site of the network has this address")
 
 
 def _place(name: str, plan: Plan) -> Place:
     overlay = plan.clouds[0].addresses[0]
-    return Place(name, plan.router, overlay, plan.lans[0].address.ip if plan.lans else overlay)
+    target = plan.lans[0].address.ip if plan.lans else overlay
+    return Place(name, plan.router, overlay, target, plan.serves)
 
 
 def explain(here: Here, source: str, destination: str) -> tuple[PathView, ...]:
@@ -105,6 +112,8 @@ def explain(here: Here, source: str, destination: str) -> tuple[PathView, ...]:
         "to": str(end.overlay),
         "source": str(start.target),
         "destination": str(end.target),
+        "source_site": [str(net) for net in start.networks[:SITE_PREFIXES_LIMIT]],
+        "site": [str(net) for net in end.networks[:SITE_PREFIXES_LIMIT]],
     }
     answer = ask(Path(here.layout.reading_socket), question, timeout_s=EXPLAIN_TIMEOUT_S)
     return PATH_VIEWS.validate_python(answer)
@@ -121,8 +130,14 @@ def ping(here: Here, name: str, *, count: int, interval_s: float, timeout_s: flo
     requests = Requests()
     try:
         for sequence in range(1, count + 1):
-            way_out = _way_out(requests, target.target, table)
-            pinger.send(sequence)
+            way_out = _way_out(requests, target, table)
+            try:
+                pinger.send(sequence)
+            except Fault as fault:
+                # No route at this moment is a lost packet, as on the wire; the next one may find a way.
+                time.sleep(interval_s)
+                yield Pong(sequence, None, fault.what.lower(), "", 0)
+                continue
             yield _await(pinger, sequence, way_out, timeout_s=timeout_s, interval_s=interval_s)
     finally:
         pinger.close()
@@ -150,11 +165,11 @@ def way_back(ttl: int) -> str:
     return "via hub" if hops == 1 else f"via {hops} routers"
 
 
-def _way_out(requests: Requests, destination: Address, shortcut_table: int) -> str:
-    row = lookup(requests, destination)
+def _way_out(requests: Requests, place: Place, shortcut_table: int) -> str:
+    row = lookup(requests, place.target)
     if row is None:
         return "no route"
-    if row.table == shortcut_table or row.gateway is None or row.gateway == destination:
+    if row.table == shortcut_table or row.gateway in (None, place.target, place.overlay):
         return "direct"
     return "via hub"
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dmvpn.errors import Finding, Problems
+from dmvpn.errors import Finding, Problems, WrongInput
 from dmvpn.linux import files
 from dmvpn.network import compile, loading, schema
 from dmvpn.network.model import Network
@@ -27,8 +27,18 @@ class NetworkFile:
 
 def read(path: Path) -> NetworkFile:
     """Load and check a network file. Raises Problems with everything that is wrong at once."""
-    text = files.read_text(path, limit_octets=FILE_LIMIT_OCTETS)
-    return from_text(text, str(path), path.parent)
+    return from_text(_text(path), str(path), path.parent)
+
+
+def _text(path: Path) -> str:
+    octets = files.read(path, limit_octets=FILE_LIMIT_OCTETS)
+    try:
+        return octets.decode()
+    except UnicodeDecodeError as error:
+        line = octets.count(b"\n", 0, error.start) + 1
+        raise WrongInput(
+            f"{path}:{line}", f"octet {octets[error.start]:#04x} is not UTF-8", "save it as UTF-8"
+        ) from error
 
 
 def from_text(text: str, name: str, directory: Path) -> NetworkFile:
@@ -40,7 +50,7 @@ def from_text(text: str, name: str, directory: Path) -> NetworkFile:
 
 def check(path: Path) -> tuple[Finding, ...]:
     """All findings of a file, warnings among them. Never raises for what is in the file."""
-    return tuple(loading.check(files.read_text(path, limit_octets=FILE_LIMIT_OCTETS), str(path)))
+    return tuple(loading.check(_text(path), str(path)))
 
 
 def json_schema() -> dict[str, Any]:
