@@ -100,6 +100,7 @@ class Security:
         self._began: dict[str, float] = {}  # by unique id: when it was established, on our clock
         self._standing: dict[Address, Up] = {}
         self._doubled_since: dict[Address, float] = {}
+        self._superfluous_since: dict[str, float] = {}  # by unique id: attempts that are needed no more
         self._restarting: set[Address] = set()
         self._last_sas: tuple[IkeSa, ...] = ()
         self._dying: set[str] = set()  # unique ids that charon was told to end: they count no more
@@ -164,6 +165,7 @@ class Security:
         self._standing.clear()
         self._began.clear()
         self._doubled_since.clear()
+        self._superfluous_since.clear()
         self._last_sas = ()
         self._dying.clear()
         for wanted in (*self._wanted.values(), *self._recalled.values()):
@@ -185,7 +187,7 @@ class Security:
         ups = self._ups(by_peer)
         orders = self._duplicates(by_peer, now)
         orders += self._childless()
-        orders += self._settled(by_peer)
+        orders += self._settled(by_peer, now)
         orders += self._called_back()
         return ups, downs, orders
 
@@ -281,20 +283,28 @@ class Security:
             if sa.state in ALIVE and not sa.children and sa.established_s > CHILDLESS_S
         ]
 
-    def _settled(self, by_peer: dict[Address, list[IkeSa]]) -> list[Order]:
+    def _settled(self, by_peer: dict[Address, list[IkeSa]], now: float) -> list[Order]:
         """Attempts at other candidates are over once one of them stands.
 
+        Not at once: an attempt whose last answer is on its way already stands at the peer, which would send into it.
         What the peer started ends ours only if ours would go as the duplicate: or else each end might end its own.
         """
-        orders: list[Order] = []
-        for sa in self._last_sas:
-            if sa.state not in ATTEMPTED or not sa.name.startswith("p-"):
-                continue
-            for nbma, standing in by_peer.items():
-                decided = int(self._own) > int(nbma) or any(one.initiator for one in standing)
-                if decided and sa.name.startswith(connection_stem(nbma)):
-                    orders.append(Terminate(sa.unique_id, "another candidate answered"))
-        return orders
+        superfluous = [sa.unique_id for sa in self._last_sas if self._is_superfluous(sa, by_peer)]
+        self._superfluous_since = {one: self._superfluous_since.get(one, now) for one in superfluous}
+        over = [one for one, since in self._superfluous_since.items() if now - since >= SETTLE_S]
+        self._dying |= set(over)
+        for one in over:
+            del self._superfluous_since[one]
+        return [Terminate(one, "another candidate answered") for one in over]
+
+    def _is_superfluous(self, attempt: IkeSa, by_peer: dict[Address, list[IkeSa]]) -> bool:
+        if attempt.state in ALIVE or not attempt.name.startswith("p-"):
+            return False
+        return any(
+            attempt.name.startswith(connection_stem(nbma))
+            and (int(self._own) > int(nbma) or any(one.initiator for one in standing))
+            for nbma, standing in by_peer.items()
+        )
 
     def _called_back(self) -> list[Order]:
         """Whoever was called after charon's death and is here again, or was called often enough, is let alone."""
@@ -306,8 +316,9 @@ class Security:
         return [Disconnect(name) for nbma in over for name in sorted(self._recalled.pop(nbma).connections)]
 
     def next_settle(self) -> float | None:
-        """When `observe` should look again because two SAs of one pair stand."""
-        return min((since + SETTLE_S for since in self._doubled_since.values()), default=None)
+        """When `observe` should look again because two SAs of one pair stand, or one is being made beside another."""
+        waiting = (*self._doubled_since.values(), *self._superfluous_since.values())
+        return min((since + SETTLE_S for since in waiting), default=None)
 
 
 def standing_peers(sa: IkeSa) -> set[Address]:

@@ -155,7 +155,8 @@ async def ask_tcp(address: str, port: int, question: dict[str, Any], *, timeout_
     except TimeoutError as error:
         raise Fault(where, f"no answer within {timeout_s:g} s") from error
     except (OSError, ValueError) as error:
-        words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        # asyncio's own text repeats the address.
+        words = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
         raise Fault(where, f"cannot be asked: {words.lower()}") from error
     reply = from_line(where, line)
     if reply.get("ok") is not True or "answer" not in reply:
