@@ -142,9 +142,9 @@ class Vpn:
     def settle(self) -> None:
         """Every hub up and every BGP session established, seen from every router."""
         for router in self.routers():
-            until_nothing(f"{router} to settle", partial(self._unsettled, router), within_s=UP_LIMIT_S)
+            until_nothing(f"{router} to settle", partial(self.unsettled, router), within_s=UP_LIMIT_S)
 
-    def _unsettled(self, router: str) -> list[str]:
+    def unsettled(self, router: str) -> list[str]:
         try:
             status = self.status(router)
         except Fault as fault:
@@ -157,9 +157,10 @@ class Vpn:
         return left + [f"no route to {address}" for address in missing]
 
     def forget(self) -> None:
-        """No router has a shortcut any more."""
+        """No router has a shortcut any more, and the hubs will say anew where there is one."""
         for router in self.routers():
-            assert self.dmvpn(router, "nhrp", "purge").status == 0
+            hub = self.status(router).clouds[0].role == "hub"
+            assert self.dmvpn(router, "nhrp", "purge", *(("10.1.0.0/16",) if hub else ())).status == 0
         until_nothing("no shortcut anywhere", self.shortcuts, within_s=10)
 
     def shortcuts(self) -> list[tuple[str, str]]:
