@@ -44,8 +44,9 @@ from dmvpn.nhrp.extensions import (
     ForwardTransit,
     ResponderAddress,
     ReverseTransit,
+    Unknown,
 )
-from dmvpn.nhrp.numbers import ErrorCode, Kind
+from dmvpn.nhrp.numbers import PACKET_LIMIT_OCTETS, ErrorCode, Kind
 from dmvpn.nhrp.packet import decode, decode_head
 
 ASK, REPLY, ERROR = Kind.RESOLUTION_REQUEST, Kind.RESOLUTION_REPLY, Kind.ERROR_INDICATION
@@ -226,3 +227,13 @@ def test_all_that_is_sent_can_be_read() -> None:
         if isinstance(action, Send):
             assert decode(action.octets).encode() == action.octets
     assert PEER_LAN.version == 4
+
+
+def test_what_does_not_fit_with_our_record_is_dropped() -> None:
+    """Octets of a peer never make the engine raise."""
+    packet = question(OWN, OWN_NBMA, PEER_HOST)
+    filling = Unknown(77, compulsory=False, value=bytes(PACKET_LIMIT_OCTETS - len(packet.encode()) - 4))
+    packet = replace(packet, extensions=(*packet.extensions, filling))
+    assert len(packet.encode()) == PACKET_LIMIT_OCTETS
+    actions = hub_with_clients().packet(packet, OWN_NBMA)
+    assert (sent(actions), reasons(actions)) == ([], [DropReason.OVERSIZED])

@@ -7,6 +7,7 @@ from random import Random
 
 from dmvpn.nhrp.cache import Binding, BindingKind, Bindings
 from dmvpn.nhrp.candidates import Candidates
+from dmvpn.nhrp.cursor import Malformed
 from dmvpn.nhrp.events import (
     Action,
     Address,
@@ -55,8 +56,13 @@ class Core:
         """Sealed for this hop: the password is written anew, never passed on. RFC 2332 5.3.4."""
         if packet.kind is not Kind.ERROR_INDICATION:  # RFC 2332 5.2.7: no extensions
             packet = self._sealed(packet)
+        try:
+            octets = packet.encode()
+        except Malformed as fault:  # what came in just fits, and what we add to it does not
+            self.drop(fault.reason, nbma, f"{packet.kind.name} for {packet.destination_protocol}: {fault}")
+            return
         self.sent[packet.kind] += 1
-        self.emit(Send(packet.encode(), nbma))
+        self.emit(Send(octets, nbma))
 
     def _sealed(self, packet: Packet) -> Packet:
         if self.settings.authentication is None:
