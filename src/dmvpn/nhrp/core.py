@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from random import Random
+from typing import Final
 
 from dmvpn.nhrp.cache import Binding, BindingKind, Bindings
 from dmvpn.nhrp.candidates import Candidates
@@ -27,6 +29,22 @@ from dmvpn.nhrp.numbers import Kind
 from dmvpn.nhrp.packet import Packet
 from dmvpn.nhrp.rib import Rib
 from dmvpn.nhrp.timers import Timers
+
+# Special addresses (RFC 6890) that are no router's on another network; mapped ones would hide the IPv4 ones.
+NOWHERE: Final = tuple(
+    ip_network(network)
+    for network in (
+        "0.0.0.0/8",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "224.0.0.0/4",
+        "240.0.0.0/4",  # 255.255.255.255 included
+        "::/127",  # unspecified and loopback
+        "::ffff:0:0/96",
+        "fe80::/10",
+        "ff00::/8",
+    )
+)
 
 
 @dataclass(slots=True)
@@ -104,8 +122,17 @@ class Core:
             return ()
         ours = {endpoint.address for endpoint in self.observed.values()}
         neighbours = not candidates.public or any(endpoint.address in ours for endpoint in candidates.public)
-        tried = (*candidates.public, *(candidates.private if neighbours else ()))
-        return tuple(dict.fromkeys(endpoint for endpoint in tried if endpoint not in self.private))
+        tried = dict.fromkeys((*candidates.public, *(candidates.private if neighbours else ())))
+        own = {*self.settings.protocol, self.settings.nbma, *(endpoint.address for endpoint in self.private)}
+        return tuple(endpoint for endpoint in tried if endpoint.address not in own and self._is_place(endpoint))
+
+    def _is_place(self, endpoint: Endpoint) -> bool:
+        """Could a router be there? Not inside our own tunnels, for one."""
+        inside = (*NOWHERE, *self.settings.overlay, *self.settings.transport)
+        if endpoint.port and not any(endpoint.address in network for network in inside):
+            return True
+        self.drop(DropReason.CANDIDATE, None, f"nobody can be at {endpoint.address} port {endpoint.port}")
+        return False
 
     # ------------------------------------------------------------ the way to others
 

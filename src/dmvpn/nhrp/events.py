@@ -51,6 +51,7 @@ class EngineSettings:
     probe_interval_s: float = 1.0
     probe_limit: int = 3  # probes unanswered in a row before a direct path is given up
     negative_s: float = 180.0
+    transport: tuple[Network, ...] = ()  # NBMA addresses of our own routers: no underlay addresses, no others' claims
     security_wait_s: float = 20.0  # how long a shortcut waits for its SA before it is given up for negative_s
 
 
@@ -263,6 +264,7 @@ class DropReason(StrEnum):
     RATE_LIMIT = "rate-limit"
     NO_SECURITY = "no-security"
     UNSUPPORTED = "unsupported"
+    CANDIDATE = "candidate"  # a place where no peer can be: IKE is not tried there
     LIMIT = "limit"  # a table is full
 
 

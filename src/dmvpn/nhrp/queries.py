@@ -24,6 +24,7 @@ class Answer:
     cie: Cie
     protocol: Address
     nbma: Address
+    is_straight: bool  # came from the responder itself, not by way of a hub
 
 
 @dataclass(slots=True)
@@ -115,7 +116,7 @@ class Queries:
         if not reply.cies:
             self._core.drop(DropReason.MALFORMED, sender, "a resolution reply without an entry")
             return
-        answer = read(reply)
+        answer = read(reply, sender)
         request = self._core.requests.get(query.request_id)
         # A direct reply proves itself by coming from where it says it lives; any other must come back the way we asked.
         if request is None or sender not in (request.asked, answer.nbma):
@@ -124,7 +125,7 @@ class Queries:
         query.on_answer(answer)
 
 
-def read(reply: Packet) -> Answer:
+def read(reply: Packet, sender: Address) -> Answer:
     """Whom the reply's first entry names. Behind NAT the NAT extension has the address that is reachable."""
     cie = reply.cies[0]
     protocol = cie.protocol or reply.destination_protocol
@@ -133,4 +134,4 @@ def read(reply: Packet) -> Answer:
     for real in nat.cies if nat is not None else ():
         if real.protocol == protocol and real.nbma is not None:
             nbma = real.nbma
-    return Answer(reply, cie, protocol, nbma)
+    return Answer(reply, cie, protocol, nbma, is_straight=sender == nbma)

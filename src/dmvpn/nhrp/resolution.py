@@ -201,4 +201,6 @@ class Resolution:
         packet = question.packet
         holding = packet.cies[0].holding_time_s if packet.cies else 0
         if packet.flags & ResolutionFlag.S and holding > 0:
-            self._requesters.learn(packet.source_protocol, question.nbma, packet.candidates(), float(holding))
+            # Over its own SA it need not say where it is; through a hub it says what the hub has witnessed.
+            candidates = None if question.is_straight else packet.candidates()
+            self._requesters.learn(packet.source_protocol, question.nbma, candidates, float(holding))

@@ -3,6 +3,7 @@
 from collections.abc import Hashable
 from typing import Final
 
+from dmvpn.nhrp.candidates import Candidates
 from dmvpn.nhrp.core import Core
 from dmvpn.nhrp.events import Address, Endpoint, ReleaseSecurity, RestartSecurity, WantSecurity
 
@@ -30,6 +31,15 @@ class Security:
 
     def observed(self, nbma: Address) -> Endpoint | None:
         return self._up.get(nbma)
+
+    def witnessed(self, candidates: Candidates | None, nbma: Address) -> Candidates | None:
+        """What a peer says of its own whereabouts, its public ones being where we see it: else it could aim IKE at
+        anybody. Where we have not seen it yet, it is nowhere.
+        """
+        if candidates is None:
+            return None
+        seen = self.observed(nbma)
+        return Candidates() if seen is None else Candidates((seen,), candidates.private)
 
     def has_room(self, nbma: Address) -> bool:
         return nbma in self._users or len(self._users) < PEERS_LIMIT

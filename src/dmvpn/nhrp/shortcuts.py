@@ -111,6 +111,8 @@ class Shortcuts:
         if shortcut.nbma not in (None, answer.nbma):
             self.endings.leave_peer(shortcut)
         candidates = answer.packet.candidates()
+        if answer.is_straight:
+            candidates = self._security.witnessed(candidates, answer.nbma)
         shortcut.nbma = shortcut.peer = answer.nbma
         shortcut.gateway = answer.protocol
         shortcut.offered = self._offered(shortcut, answer)
