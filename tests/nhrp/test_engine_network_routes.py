@@ -1,19 +1,23 @@
 """Many engines: what routes, purges, operators and liars do to shortcuts."""
 
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
-from simulation import INTERNAL, host_of, lan_of, overlay_of
+from simulation import INTERNAL, host_of, lan_of, nbma_of, overlay_of
 from test_engine_network import HUB, A, B, C, network, shortcut_of
 
+from dmvpn.nhrp.cie import Cie
 from dmvpn.nhrp.events import (
     Egress,
     Forget,
+    Received,
     RouteChanged,
     RouteGone,
 )
+from dmvpn.nhrp.extensions import CiscoAuthentication
 from dmvpn.nhrp.numbers import Kind
-from dmvpn.nhrp.packet import decode
+from dmvpn.nhrp.packet import Packet, decode
 from dmvpn.nhrp.shortcut import ShortcutState, WhyNot
 
 HALF = next(lan_of(B).subnets())
@@ -112,3 +116,29 @@ def test_a_prefix_that_the_egress_may_not_have_is_never_installed() -> None:
     row = shortcut_of(sim, A)
     assert (row.state, row.why) == (ShortcutState.NEGATIVE, WhyNot.NOT_AUTHORISED)
     assert str(row.prefix) == f"{host_of(B)}/32", "nobody vouched for more than the host"
+
+
+def test_nobody_can_end_the_shortcuts_to_another_through_the_hub() -> None:
+    """C takes back what B answered: in its own name, as if it were at B's address."""
+    sim = network()
+    sim.flow(A, B, 3.0)
+    assert lan_of(B) in sim.by_number[A].shortcuts
+    cie = Cie(0, 24, 1400, 0, 0, None, b"", lan_of(B).network_address)
+    forged = Packet(
+        kind=Kind.PURGE_REQUEST,
+        hop_count=255,
+        flags=0,
+        request_id=1,
+        source_nbma=nbma_of(B),
+        source_protocol=overlay_of(C),
+        destination_protocol=overlay_of(A),
+        cies=(cie,),
+        extensions=(CiscoAuthentication(b"secret"),),
+    )
+    for source_nbma, reaches in ((nbma_of(B), False), (nbma_of(C), True)):
+        octets = replace(forged, source_nbma=source_nbma).encode()
+        sim.tell(sim.by_number[HUB], Received(octets, nbma_of(C)))
+        sim.run(1.0)
+        reached = [decode(send.octets).kind for _, send in sim.by_number[HUB].sent].count(Kind.PURGE_REQUEST)
+        assert bool(reached) is reaches
+        assert lan_of(B) in sim.by_number[A].shortcuts

@@ -131,7 +131,7 @@ class Purges:
                 source_nbma=self._core.settings.nbma,
                 source_protocol=own,
                 asked=nbma,
-                on_reply=lambda reply, sender: self._settled(request_id),
+                on_reply=lambda reply, sender: self._replied(request_id, destination, reply, sender),
                 on_error=lambda code, sender: self._settled(request_id),
             )
         )
@@ -157,6 +157,12 @@ class Purges:
         self._core.send(packet, nbma)
         at = self._core.after(WAITS_S[sent])
         self._core.timers.arm(("purge", packet.request_id), at, lambda: self._send(packet, nbma, sent + 1))
+
+    def _replied(self, request_id: int, asked: Address, reply: Packet, sender: Address) -> None:
+        if reply.destination_protocol == asked:
+            self._settled(request_id)
+        else:
+            self._core.drop(DropReason.UNSOLICITED, sender, f"answers what {asked} was asked")
 
     def _settled(self, request_id: int) -> None:
         self._core.timers.disarm(("purge", request_id))

@@ -11,8 +11,8 @@ from dmvpn.nhrp.messages import entry, error_indication, own_entry
 from dmvpn.nhrp.numbers import ErrorCode, Kind
 from dmvpn.nhrp.packet import Packet
 from dmvpn.nhrp.security import Security
+from dmvpn.nhrp.vouching import REPLIES, Vouching, speaker
 
-REPLIES: Final = (Kind.RESOLUTION_REPLY, Kind.REGISTRATION_REPLY, Kind.PURGE_REPLY)
 INDICATIONS: Final = (Kind.ERROR_INDICATION, Kind.TRAFFIC_INDICATION)
 
 
@@ -22,7 +22,7 @@ class Transit:
     def __init__(self, core: Core, security: Security, authorisations: Authorisations) -> None:
         self._core = core
         self._security = security
-        self._authorisations = authorisations
+        self._vouching = Vouching(core, security, authorisations)
 
     # ------------------------------------------------------------ forwarding
 
@@ -41,22 +41,7 @@ class Transit:
         elif not self._security.is_up(nbma):
             self._core.drop(DropReason.NO_SECURITY, sender, f"{packet.kind.name} for {target}: no SA with {nbma}")
         else:
-            self._vouched(packet, sender, nbma)
-
-    def _vouched(self, packet: Packet, sender: Address | None, nbma: Address) -> None:
-        """A client may speak for what it is: else it could aim the far end's IKE at a third party."""
-
-        def told(refusal: str | None) -> None:
-            if refusal is None:
-                self._core.send(self._recorded(packet), nbma)
-
-        who = speaker(packet)
-        binding = self._core.bindings.get(who)
-        known = binding is not None and binding.nbma == sender
-        if sender is None or known or self._core.hub_at(sender) is not None:
-            told(None)
-        else:
-            self._authorisations.ask(sender, who, None, told)
+            self._vouching.vouch(packet, sender, lambda heard: self._core.send(self._recorded(heard), nbma))
 
     def _has_been_here(self, packet: Packet) -> bool:
         own = self._core.settings
@@ -105,15 +90,6 @@ class Transit:
             return
         # Back the way it came: its source may be behind the sender.
         self._core.send(error_indication(self._core, own, octets, packet, code, offset), sender)
-
-
-def speaker(packet: Packet) -> Address:
-    """Whose packet it is: the requester's, and for a resolution reply the responder's."""
-    if packet.kind is Kind.RESOLUTION_REPLY and packet.cies:
-        return packet.cies[0].protocol or packet.destination_protocol
-    if packet.kind in REPLIES:
-        return packet.destination_protocol
-    return packet.source_protocol
 
 
 def _record(packet: Packet) -> ForwardTransit | ReverseTransit | None:
