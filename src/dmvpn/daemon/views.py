@@ -36,7 +36,11 @@ async def status(node: Node) -> NodeStatus:
     hubs = tuple(_hub(name, row) for name, view in seen.items() for row in view.hubs)
     peers = tuple(row for name, view in seen.items() for row in _peers(node, name, view))
     sessions = {str(one["address"]): str(one["state"]) for one in bgp}
-    troubles = (*_troubles(node, hubs, peers), *bgp_trouble)
+    troubles = [*_troubles(node, hubs, peers), *bgp_trouble]
+    if not guards:
+        rules = node.settings.paths.swanctl_conf.with_name("nftables.nft")
+        what = "the fail-closed rules are gone: somebody flushed the rule set (two other guards hold)"
+        troubles.append(Trouble(SEVERE, what, f"nft -f {rules}"))
     return NodeStatus(
         network=node.settings.network,
         router=node.settings.router,

@@ -18,6 +18,7 @@ from functools import partial
 from typing import IO, Any, NoReturn, TypeVar
 
 from dmvpn.errors import Fault
+from dmvpn.lab import private
 from dmvpn.lab.topology import NodeKind
 from dmvpn.linux import namespaces, process
 from dmvpn.linux.namespaces import Handles
@@ -71,7 +72,7 @@ class LabNode:
         self, argv: Sequence[str], *, stdout: IO[bytes] | None = None, stderr: IO[bytes] | None = None
     ) -> "Running":
         """Starts a program inside; it ends with this process at the latest. Raises Fault for a missing program."""
-        program = process.find(argv[0])
+        program = private.find(argv[0])
         return self.start_function(partial(_become, (program, *argv[1:]), stdout, stderr))
 
     def start_function(self, body: Callable[[], int]) -> "Running":
