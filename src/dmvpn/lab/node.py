@@ -204,7 +204,10 @@ def _become(argv: tuple[str, ...], stdout: IO[bytes] | None, stderr: IO[bytes] |
         if stream is not None:
             os.dup2(stream.fileno(), standard)
     search = os.pathsep.join((os.environ.get("PATH", ""), *process.SEARCH_PATH))
-    os.execve(argv[0], argv, {**os.environ, "PATH": search})
+    try:
+        os.execve(argv[0], argv, {**os.environ, "PATH": search})
+    except OSError as error:
+        raise Fault(argv[0], (error.strerror or str(error)).lower()) from error
 
 
 def _fork_inside(node: LabNode, body: Callable[[], int]) -> int:

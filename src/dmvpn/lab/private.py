@@ -51,7 +51,7 @@ def furnish(lab: str, node: str, names: Sequence[tuple[Address, str]]) -> None:
 def find(program: str) -> str:
     """The path of a program as a node sees it. Raises Fault for one that neither the host nor .private/ has."""
     for directory in ("usr/sbin", "usr/bin"):
-        if (UNPACKED / directory / program).is_file():
+        if "/" not in program and (UNPACKED / directory / program).is_file():
             return f"/{directory}/{program}"
     return process.find(program)
 
