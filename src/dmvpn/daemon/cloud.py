@@ -147,6 +147,10 @@ class Cloud:
             datagram = self._socket.receive()
             if datagram is None:
                 return
+            if datagram.sender is None:
+                # Nobody's SA stands behind it, so nothing in it can be believed.
+                self.drops["no-sender"] += 1
+                continue
             self.feed(Received(datagram.octets, datagram.sender))
 
     def _hairpinned(self) -> None:
@@ -293,6 +297,7 @@ def engine_settings(cloud: CloudSettings, node: Settings) -> EngineSettings:
         authentication=cloud.nhrp.authentication,
         redirect=cloud.nhrp.redirect,
         shortcut=cloud.nhrp.shortcut,
+        transport=(node.transport_range,),
     )
 
 
