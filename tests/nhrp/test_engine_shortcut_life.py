@@ -234,6 +234,22 @@ def test_a_next_hop_is_resolved_by_the_hub_proved_and_bound_without_a_route() ->
     assert names(bench.down(PEER_NBMA)) == ["UnbindNeighbour"]
 
 
+def test_the_hub_relays_for_a_next_hop_that_has_no_direct_path() -> None:
+    bench = phase2()
+    assert of(bench.tell(NeighbourMissing(PEER)), BindNeighbour) == [BindNeighbour(PEER, HUB_NBMA)]
+    bench.packet(answer(asked_for(bench, PEER), prefix=32), HUB_NBMA)
+    said = bench.wait(bench.settings.security_wait_s + 1)
+    assert not of(said, UnbindNeighbour), "no SA came up: the hub goes on relaying"
+    assert of(bench.tell(NeighbourMissing(PEER)), BindNeighbour) == [BindNeighbour(PEER, HUB_NBMA)]
+    assert of(bench.wait(bench.settings.negative_s), UnbindNeighbour) == [UnbindNeighbour(PEER)], "to be asked again"
+
+
+def test_a_next_hop_leaves_a_hub_that_is_gone() -> None:
+    bench = phase2()
+    bench.tell(NeighbourMissing(PEER))
+    assert UnbindNeighbour(PEER) in bench.down(HUB_NBMA)
+
+
 @pytest.mark.parametrize(
     ("told", "protocol"),
     [

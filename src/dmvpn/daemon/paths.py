@@ -7,10 +7,12 @@ from typing import Any, TypeVar
 from dmvpn.daemon.cloud import Cloud
 from dmvpn.daemon.control import PathView, State, Step, WhyNot
 from dmvpn.daemon.node import Node
+from dmvpn.daemon.settings import HubSettings
 from dmvpn.errors import Fault
 from dmvpn.linux.netlink import Requests
 from dmvpn.linux.route_lookup import lookup
 from dmvpn.linux.routes import TABLE_LOCAL, TABLE_MAIN, RouteKind, RouteRow
+from dmvpn.nhrp.shortcut import ShortcutState
 from dmvpn.nhrp.shortcut import WhyNot as EngineWhyNot
 from dmvpn.nhrp.view import BindingRow, ShortcutRow, View
 
@@ -21,6 +23,7 @@ T = TypeVar("T")
 TEXTS = ("router", "destination", "device", "gateway", "table", "via", "detail")
 TEXT_LIMIT = 500
 STEPS_LIMIT = 32
+NEXT_HOPS_NAMED_IN_PHASE = 2  # routing gives the far spoke as next hop, and NHRP where that is
 IN_PROGRESS = (WhyNot.CONNECTING, WhyNot.PROBING, WhyNot.RESOLVING, WhyNot.PATH_DEAD)
 
 # The engine's words and the operator's; a test holds them complete.
@@ -76,6 +79,11 @@ def _through(node: Node, cloud: Cloud, destination: Address, row: RouteRow, site
     view = cloud.engine.view(node.now())
     shortcut = _shortcut_towards(view, destination, site)
     hub = next((one for one in cloud.settings.hubs if gateway in one.overlay), None)
+    if hub is None and cloud.settings.role == "spoke" and cloud.settings.nhrp.phase == NEXT_HOPS_NAMED_IN_PHASE:
+        shortcut = next((one for one in view.shortcuts if gateway in one.prefix), None)
+        if shortcut is None or shortcut.state is not ShortcutState.UP:
+            hub = _relay(cloud, view)
+            gateway = hub.overlay[0] if hub is not None else gateway
     nbma = next((one.nbma for one in view.bindings if one.protocol == gateway), None)
     if nbma is None and shortcut is not None and shortcut.gateway == gateway:
         nbma = shortcut.nbma
@@ -102,6 +110,12 @@ def _through(node: Node, cloud: Cloud, destination: Address, row: RouteRow, site
         via=name or (hub.router if hub else ""),
         detail=detail,
     )
+
+
+def _relay(cloud: Cloud, view: View) -> HubSettings | None:
+    """The hub that takes packets for a next hop without a direct path."""
+    up = {one.nbma for one in view.hubs if one.is_up}
+    return next((one for one in cloud.settings.hubs if one.nbma in up), None)
 
 
 def _shortcut_towards(view: View, destination: Address, site: Sequence[Network]) -> ShortcutRow | None:

@@ -1,4 +1,7 @@
-"""What the kernel is told about shortcuts: neighbour entries shared by the shortcuts of a gateway, and routes."""
+"""What the kernel is told about shortcuts: neighbour entries shared by the shortcuts of a gateway, and routes.
+
+In phase 2 the next hop is given by routing: while there is no direct path, its entry leads to the hub, which relays.
+"""
 
 from collections.abc import Iterable
 
@@ -14,6 +17,7 @@ class Direct:
         self._core = core
         self._gateways: dict[int, Address] = {}  # by shortcut
         self._neighbours: dict[Address, tuple[Address, set[int]]] = {}  # gateway: its NBMA address, shortcuts
+        self._relayed: dict[Address, Address] = {}  # gateway: the hub that takes its packets
 
     def nbma_of(self, gateway: Address) -> Address | None:
         known = self._neighbours.get(gateway)
@@ -22,6 +26,7 @@ class Direct:
     def install(self, shortcut: Shortcut, gateway: Address, nbma: Address) -> None:
         bound_to, numbers = self._neighbours.get(gateway, (None, set()))
         numbers.add(shortcut.number)
+        self._relayed.pop(gateway, None)
         self._gateways[shortcut.number] = gateway
         self._neighbours[gateway] = (nbma, numbers)
         if bound_to != nbma and not self._is_held_elsewhere(gateway):
@@ -38,6 +43,20 @@ class Direct:
                 self._core.emit(RemoveRoute(shortcut.prefix))
         for shortcut in gone:
             self._leave(shortcut.number)
+
+    def relay(self, gateway: Address, hub: Address) -> None:
+        """Packets for this next hop take the hub until it is told otherwise."""
+        self._relayed[gateway] = hub
+        self._core.emit(BindNeighbour(gateway, hub))
+
+    def relay_no_more(self, gateway: Address) -> None:
+        """The kernel asks again at the next packet."""
+        if self._relayed.pop(gateway, None) is not None and not self._is_held_elsewhere(gateway):
+            self._core.emit(UnbindNeighbour(gateway))
+
+    def relay_lost(self, hub: Address) -> None:
+        for gateway in [gateway for gateway, taker in self._relayed.items() if taker == hub]:
+            self.relay_no_more(gateway)
 
     def _leave(self, number: int) -> None:
         gateway = self._gateways.pop(number)

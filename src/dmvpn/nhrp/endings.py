@@ -17,6 +17,16 @@ RECONNECT_FIRST_S: Final = 0.5
 RECONNECT_MOST_S: Final = 15.0
 STEADY_S: Final = 60.0  # up this long: the next loss starts with the shortest back-off again
 USER: Final = "shortcut"  # its name among the users of a path
+# The next hop is there, only not by a direct path.
+RELAYED_FOR: Final = frozenset(
+    {
+        WhyNot.NO_ANSWER,
+        WhyNot.NO_SECURITY,
+        WhyNot.NOT_AUTHORISED,
+        WhyNot.NO_PROBE_ANSWER,
+        WhyNot.PATH_DEAD,
+    }
+)
 
 
 class Endings:
@@ -78,12 +88,14 @@ class Endings:
         shortcut.expires = self._core.now + self._core.settings.negative_s
         self._core.timers.arm(("hold", shortcut.number), shortcut.expires, partial(self.discard, shortcut))
         self._core.log(Happening.NEGATIVE, shortcut.prefix, why)
-        if shortcut.next_hop_only:
+        if shortcut.next_hop_only and why not in RELAYED_FOR:
             self._core.emit(UnbindNeighbour(shortcut.destination, refused=True))
 
     def discard(self, shortcut: Shortcut) -> None:
         """Forget it, whatever its state."""
         self.direct.withdraw([shortcut] if shortcut.state is ShortcutState.UP else [])
+        if shortcut.next_hop_only:
+            self.direct.relay_no_more(shortcut.destination)
         self._let_go(shortcut)
         self.table.drop(shortcut)
 

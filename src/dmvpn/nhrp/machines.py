@@ -51,6 +51,7 @@ class Machines:
         self.authorisations.security_down(nbma)
         self.paths.security_down(nbma)
         self.shortcuts.security_down(nbma)
+        self.shortcuts.endings.direct.relay_lost(nbma)
         self.client.security_down(nbma, reason)
         self.server.security_down(nbma)
         self.requesters.security_down(nbma)

@@ -1,6 +1,10 @@
-"""Phase 2: next hops that the kernel asks for are resolved through the hub and bound once they are proved."""
+"""Phase 2: next hops that the kernel asks for are resolved through the hub and bound once they are proved.
+
+Until then, and when that fails, the hub relays for them.
+"""
 
 from dmvpn.nhrp.core import Core
+from dmvpn.nhrp.endings import RELAYED_FOR
 from dmvpn.nhrp.events import Address, BindNeighbour, UnbindNeighbour
 from dmvpn.nhrp.shortcut import ShortcutState
 from dmvpn.nhrp.shortcuts import Shortcuts
@@ -23,13 +27,15 @@ class NextHops:
         if binding is not None and binding.routes:
             self._refuse(protocol)  # a hub or client whose SA is down
             return
-        can_ask = self._core.settings.phase >= NEXT_HOPS_RESOLVED_FROM_PHASE and self._core.first_hub() is not None
-        if not can_ask or not self._core.in_overlay(protocol) or self._core.is_own(protocol):
+        hub = self._core.first_hub() if self._core.settings.phase >= NEXT_HOPS_RESOLVED_FROM_PHASE else None
+        if hub is None or not self._core.in_overlay(protocol) or self._core.is_own(protocol):
             self._refuse(protocol)
             return
         shortcut = self._shortcuts.want(protocol, next_hop_only=True)
-        if shortcut is None or shortcut.state is ShortcutState.NEGATIVE:
+        if shortcut is None or (shortcut.state is ShortcutState.NEGATIVE and shortcut.why not in RELAYED_FOR):
             self._refuse(protocol)
+        else:
+            self._shortcuts.endings.direct.relay(protocol, hub)
 
     def _refuse(self, protocol: Address) -> None:
         self._core.emit(UnbindNeighbour(protocol, refused=True))

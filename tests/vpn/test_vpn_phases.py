@@ -1,0 +1,75 @@
+"""Phase 1: the hub relays for good. Phase 2: routing names the far spoke, and the kernel asks where that is."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from vpn_lab import NETWORKS, Figure, Vpn, until
+
+from dmvpn.daemon.control import WhyNot
+from dmvpn.operations import labs
+
+pytestmark = pytest.mark.lab
+
+MANY = 100
+
+
+def _vpn(phase: int, directory: Path) -> Iterator[Vpn]:
+    file = directory / f"phase{phase}.yaml"
+    file.write_text(NETWORKS["trio"].read_text().replace("phase: 3", f"phase: {phase}"))
+    with labs.held(file, f"vpn-phase{phase}-{os.getpid()}", lambda _progress: None) as lab:
+        vpn = Vpn(lab)
+        vpn.settle()
+        yield vpn
+        vpn.assert_no_traceback()
+
+
+@pytest.fixture(scope="module")
+def phase1(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vpn]:
+    yield from _vpn(1, tmp_path_factory.mktemp("phase1"))
+
+
+@pytest.fixture(scope="module")
+def phase2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vpn]:
+    yield from _vpn(2, tmp_path_factory.mktemp("phase2"))
+
+
+def _view(vpn: Vpn) -> dict[str, object]:
+    return dict(vpn.json("par1", "explain", "paris", "lyon")[0])
+
+
+def test_phase_1_always_relays(phase1: Vpn) -> None:
+    with phase1.flow("paris-pc", "lyon-pc", interval_s=0.01) as flow:
+        flow.until("relayed", within_s=5)
+        until("many packets", lambda: len(flow.stream.stretch()) > MANY, within_s=20)
+        assert flow.lost() == []
+    assert all(packet.relayed for packet in flow.stream.packets)
+    assert phase1.shortcuts() == []
+    view = _view(phase1)
+    assert (view["state"], view["via"], view["why"]) == ("via hub", "hq1", WhyNot.PHASE_1)
+    assert "why not direct: phase 1" in phase1.dmvpn("par1", "explain", "paris", "lyon").text
+
+
+def test_phase_2_finds_the_next_hop_that_routing_names(phase2: Vpn, figure: Figure) -> None:
+    assert "10.1.13.0/24" in phase2.run("par1", "ip", "route", "show", "via", "10.255.1.13").text
+    with phase2.flow("paris-pc", "lyon-pc") as flow:
+        figure("phase 2: direct after", flow.until("direct", within_s=10))
+        assert flow.lost() == []
+    assert flow.stream.packets[0].relayed
+    view = _view(phase2)
+    assert (view["state"], view["via"], view["why"]) == ("direct", "lyo1", WhyNot.DIRECT)
+    last = phase2.json("par1", "ping", "lyon", "--until-direct")[-1]
+    assert last["path"] == "direct"
+
+
+def test_phase_2_relays_while_the_path_is_cut(phase2: Vpn, figure: Figure) -> None:
+    with phase2.flow("paris-pc", "lyon-pc") as flow:
+        flow.until("direct", within_s=10)
+        phase2.lab.cut_path("par1", "lyo1")
+        figure("phase 2, path cut: by the hub after", flow.until("relayed", within_s=8))
+        view = _view(phase2)
+        assert (view["state"], view["via"]) == ("via hub", "hq1")
+        assert view["why"] in {WhyNot.PATH_DEAD, WhyNot.CONNECTING, WhyNot.NO_SECURITY}
+        phase2.lab.heal_path("par1", "lyo1")
+        figure("phase 2, path healed: direct after", flow.until("direct", within_s=40))
