@@ -11,11 +11,13 @@ from dmvpn.daemon.paths import WHY
 from dmvpn.errors import Fault
 from dmvpn.linux import kernel_facts, ruleset, vtysh
 from dmvpn.nhrp.cache import BindingKind
+from dmvpn.nhrp.events import DropReason
 from dmvpn.nhrp.registration_client import HubState
 from dmvpn.nhrp.shortcut import ShortcutState
 from dmvpn.nhrp.view import BindingRow, ShortcutRow, View
 from dmvpn.nhrp.view import HubRow as EngineHubRow
 
+KNOWN_DROPS = frozenset(DropReason)  # the engine counts these itself
 SEVERE, WARNING, REMARK = 3, 2, 1
 ESTABLISHED = "Established"
 BGP_SETTLES_S = 20.0
@@ -112,6 +114,7 @@ def _cloud(node: Node, cloud: Cloud, view: View) -> CloudRow:
     plane = node.plane_view
     tunnel = plane.state.tunnels.get(cloud.settings.device) if plane.state else None
     drops: dict[str, int] = {f"nhrp {reason.value}": count for reason, count in view.dropped.items()}
+    drops |= {f"nhrp {reason}": count for reason, count in cloud.drops.items() if reason not in KNOWN_DROPS}
     if tunnel is not None:
         drops |= {f"gre {reason}": count for reason, count in tunnel.drops.items()}
     if plane.state is None:
