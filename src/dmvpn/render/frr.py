@@ -25,8 +25,11 @@ LISTEN_LIMIT = 5000
 SPOKE_PREFIX_LIMIT = 1000
 SPOKE_PREFIX_PAUSE_MIN = 5
 CONNECT_RETRY_S = 2  # the default of 120 s would be the time a network takes to come up
-RESTART_S = 60  # how long a neighbour keeps our routes while bgpd starts again: forwarding goes on meanwhile
-RELIEVED_RESTART_S = 1  # a hub with another beside it: spokes must not wait for it, FRR even does after its hold time
+# How long a neighbour keeps our routes while bgpd starts again. Not longer: FRR calls once, after a second, then only
+# waits until this is over (bgp_fsm.c, bgp_timer_set: no connect timer in NSF_WAIT), and a hub calls nobody.
+RESTART_S = 10
+RELIEVED_RESTART_S = 1  # a hub with another beside it: spokes must not wait for it
+ZEBRA_RESTART_S = 60  # how long BGP's routes stay in the kernel while zebra starts again
 STALE_S = 90
 
 # Cisco's word for a hub that tells every spoke the others' networks and their own next hops.
@@ -69,7 +72,8 @@ def _units(plan: Plan, layout: Layout) -> tuple[Unit, ...]:
             name=f"{own}-zebra",
             argv=(
                 str(DAEMONS / "zebra"),
-                *("-f", str(layout.current / ZEBRA_FILE), "-i", str(run / "zebra.pid"), *common, "-K", str(RESTART_S)),
+                *("-f", str(layout.current / ZEBRA_FILE), "-i", str(run / "zebra.pid")),
+                *(*common, "-K", str(ZEBRA_RESTART_S)),
             ),
             package="frr",
             ready=zserv,
@@ -189,6 +193,8 @@ def _router(plan: Plan, speaking: list[tuple[Cloud, Bgp]]) -> Iterator[str]:
     yield f" bgp graceful-restart restart-time {RELIEVED_RESTART_S if relieved else RESTART_S}"
     yield f" bgp graceful-restart stalepath-time {STALE_S}"
     yield " bgp graceful-restart preserve-fw-state"
+    # A path that was silent for the hold time is no restart: with this (RFC 8538) both ends would wait to be called.
+    yield " no bgp graceful-restart notification"
     if any(bgp.listen for _, bgp in speaking):
         yield f" bgp listen limit {LISTEN_LIMIT}"
     for member, bgp in speaking:
