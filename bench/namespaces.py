@@ -54,15 +54,27 @@ class Node:
             raise Fault(f"{self.name}: {' '.join(command[:3])}", (done.stdout + done.stderr).strip()[-400:])
         return done.stdout
 
-    def start(self, name: str, command: tuple[str, ...], log: Path, environment: dict[str, str] | None = None) -> None:
-        """Start a process of this node, with a /run of its own: charon's pid file has a fixed path."""
+    def start(
+        self,
+        name: str,
+        command: tuple[str, ...],
+        log: Path,
+        environment: dict[str, str] | None = None,
+        *,
+        run: Path | None = None,
+    ) -> None:
+        """Start a process of this node, with a /run of its own: charon's pid file has a fixed path. `run` is what it
+        sees there; an empty one if not given."""
 
         def enter() -> None:
             namespaces.die_with_parent(signal.SIGKILL)
             namespaces.join(Path("/run/netns") / self.namespace)
             namespaces.unshare(namespaces.CLONE_NEWNS)
             namespaces.mount("none", Path("/"), flags=namespaces.MS_REC | namespaces.MS_PRIVATE)
-            namespaces.mount("tmpfs", Path("/run"), "tmpfs", options="mode=0755")
+            if run is None:
+                namespaces.mount("tmpfs", Path("/run"), "tmpfs", options="mode=0755")
+            else:
+                namespaces.mount(str(run), Path("/run"), flags=namespaces.MS_BIND)
 
         with log.open("ab") as output:
             self.processes[name] = subprocess.Popen(

@@ -9,66 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from bench import secure
 from bench.namespaces import MTU_OCTETS, Node, Stage, wait_for
 from dmvpn.errors import Fault
 from dmvpn.linux.socket_buffers import enlarge_udp
+from dmvpn.render.strongswan import CHARON
 
-CHARON = Path("/usr/lib/ipsec/charon")
 _DEVICE = "acme-blue"
-
-_STRONGSWAN_CONF = """
-charon {
-  load = random nonce aesni openssl pem pkcs1 pubkey kdf drbg kernel-libipsec kernel-netlink socket-default vici
-  port = 500
-  port_nat_t = 4500
-  install_virtual_ip = no
-  plugins {
-    kernel-libipsec {
-      allow_peer_ts = yes
-    }
-    kernel-netlink {
-      fwmark = !0x42
-    }
-    socket-default {
-      fwmark = 0x42
-    }
-    vici {
-      socket = unix://%(vici)s
-    }
-  }
-}
-"""
-_SWANCTL_CONF = """
-connections {
-  peer {
-    version = 2
-    local_addrs = %(local)s
-    remote_addrs = %(remote)s
-    local_port = 4500
-    remote_port = 4500
-    proposals = aes256gcm16-prfsha384-ecp384
-    local {
-      auth = psk
-    }
-    remote {
-      auth = psk
-    }
-    children {
-      gre {
-        mode = tunnel
-        local_ts = %(transport)s/32[gre]
-        remote_ts = %(peer)s/32[gre]
-        esp_proposals = aes256gcm16
-      }
-    }
-  }
-}
-secrets {
-  ike {
-    secret = only-in-this-bench
-  }
-}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,31 +99,10 @@ def _clear(stage: Stage) -> None:
         _gre(stage, own, peer, router)
 
 
-def _charon(stage: Stage, own: int, peer: int, router: Node) -> dict[str, str]:
-    vici = stage.directory / f"vici{own}"
-    conf = stage.directory / f"strongswan{own}.conf"
-    swanctl = stage.directory / f"swanctl{own}.conf"
-    conf.write_text(_STRONGSWAN_CONF % {"vici": vici})
-    values = {"local": f"192.0.2.{own}", "remote": f"192.0.2.{peer}"}
-    swanctl.write_text(_SWANCTL_CONF % {**values, "transport": f"100.64.0.{own}", "peer": f"100.64.0.{peer}"})
-    swanctl.chmod(0o600)
-    environment = {"STRONGSWAN_CONF": str(conf), "SWANCTL_DIR": str(stage.directory)}
-    router.start("charon", (str(CHARON),), stage.directory / f"charon{own}.log", environment)
-    wait_for(vici.exists, f"charon of {router.name}")
-    enlarge_udp(router.processes["charon"].pid)  # charon has no setting for it
-    uri = f"unix://{vici}"
-    router.run(("swanctl", "--load-all", "--file", str(swanctl), "--uri", uri), environment=environment)
-    return {"uri": uri, **environment}
-
-
 def _protected(stage: Stage) -> None:
-    environments = []
     for own, peer, router in _sides(stage):
         _tap(own, peer, router)
-        environments.append(_charon(stage, own, peer, router))
-    uri = environments[0].pop("uri")
-    initiate = ("swanctl", "--initiate", "--child", "gre", "--ike", "peer", "--uri", uri, "--timeout", "20")
-    stage.router_a.run(initiate, environment=environments[0])
+    secure.connect(stage)
     for own, peer, router in _sides(stage):
         _gre(stage, own, peer, router)
 
@@ -217,9 +143,9 @@ WAYS = (
     Way("gre", "dmvpn-gre without ESP", _clear),
     Way(
         "plane",
-        "dmvpn-gre, charon with kernel-libipsec, AES-256-GCM",
+        "dmvpn-gre, charon with kernel-libipsec, AES-256-GCM; files and certificates as a router has them",
         _protected,
-        ((str(CHARON), "strongswan-charon libcharon-extra-plugins"), ("swanctl", "strongswan-swanctl")),
+        ((CHARON, "strongswan-charon libcharon-extra-plugins"), ("swanctl", "strongswan-swanctl")),
     ),
     Way(
         "openvpn",

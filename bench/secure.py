@@ -1,0 +1,129 @@
+"""charon of both routers, as a router runs it: rendered files, certificates, and a connection such as dmvpnd loads."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+from bench.namespaces import Node, Stage, wait_for
+from dmvpn.identity import authority
+from dmvpn.linux.socket_buffers import enlarge_udp
+from dmvpn.linux.vici_client import PeerConnection, ViciSession
+from dmvpn.network.compile import compile_plan
+from dmvpn.network.loading import load
+from dmvpn.network.plan import Plan
+from dmvpn.operations.pki import claims_of
+from dmvpn.render import strongswan
+from dmvpn.render.layout import Layout
+
+NETWORK = """
+version: 1
+network: acme
+domain: example.net
+prefixes: [10.0.0.0/8]
+transport: 100.64.0.0/16
+clouds:
+  blue: {overlay: [10.255.1.0/24], gre-key: 1, phase: 3, routing: bgp, plane: userspace}
+sites:
+  a:
+    asn: 65001
+    networks: {lan: {port: lan, prefix: 10.1.1.0/24}}
+    routers:
+      router-a:
+        transport: 100.64.0.1
+        uplinks: {wan: {port: wan, address: [192.0.2.1/24], gateway: [192.0.2.2]}}
+        tunnels: {blue: {role: hub, address: [10.255.1.1]}}
+  b:
+    asn: 65002
+    networks: {lan: {port: lan, prefix: 10.1.2.0/24}}
+    routers:
+      router-b:
+        transport: 100.64.0.2
+        uplinks: {wan: {port: wan, address: [192.0.2.2/24], gateway: [192.0.2.1]}}
+        tunnels: {blue: {address: [10.255.1.2]}}
+"""
+_CONNECTION = "peer"
+_PEER = "192.0.2.2"
+_KEYS = ("x509", "x509ca", "private")
+
+
+@dataclass(frozen=True, slots=True)
+class _Below(Layout):
+    """A router's paths, below a directory of the stage instead of the host's /etc and /run."""
+
+    directory: PurePosixPath
+
+    @property
+    def etc(self) -> PurePosixPath:
+        return self.directory / "etc"
+
+    @property
+    def run(self) -> PurePosixPath:
+        return self.directory / "run"
+
+
+def connect(stage: Stage) -> None:
+    """Start both charons and have the first call the second; returns when the SA carries packets."""
+    file = load(NETWORK, "bench")
+    plans = {node: compile_plan(file, node.name, secrets={}) for node in (stage.router_a, stage.router_b)}
+    now = datetime.now(UTC)
+    plan = plans[stage.router_a]
+    ca, ca_key = authority.create_authority(plan.network, plan.transport_range, now=now)
+    layouts = {}
+    for node, plan in plans.items():
+        layouts[node] = _Below(plan.network, PurePosixPath(stage.directory / node.name))
+        certificate, key = authority.issue(ca, ca_key, claims_of(plan), plan.ike.identity, now=now)
+        _write_keys(layouts[node], ca, certificate, key or b"")
+        _start(stage, node, plan, layouts[node])
+    _call(plans[stage.router_a], layouts[stage.router_a], plans[stage.router_b])
+
+
+def _write_keys(layout: Layout, ca: bytes, certificate: bytes, key: bytes) -> None:
+    for name in _KEYS:
+        Path(layout.swanctl_dir / name).mkdir(parents=True)
+    Path(layout.pki / "ca.pem").write_bytes(ca)
+    Path(layout.pki / "router.pem").write_bytes(certificate)
+    Path(layout.swanctl_dir / "private" / "router.key").write_bytes(key)
+
+
+def _start(stage: Stage, node: Node, plan: Plan, layout: Layout) -> None:
+    rendered = strongswan.render(plan, layout)
+    for file in rendered.files:
+        path = Path(layout.current / file.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(file.text)
+    Path(layout.charon_run).mkdir(parents=True)
+    (unit,) = rendered.units
+    log = stage.directory / f"charon-{node.name}.log"
+    node.start("charon", unit.argv, log, dict(unit.environment), run=Path(layout.charon_run))
+    wait_for(Path(layout.vici_socket).exists, f"charon of {node.name}")
+    with ViciSession(Path(layout.vici_socket)) as session:
+        session.load_all(Path(layout.current / strongswan.SWANCTL_FILE), Path(layout.swanctl_dir), stage.directory)
+        enlarge_udp(session.peer_pid())
+
+
+def _call(plan: Plan, layout: Layout, peer: Plan) -> None:
+    ike = plan.ike
+    connection = PeerConnection(
+        name=_CONNECTION,
+        local_port=ike.nat_port,
+        remote_address=_PEER,
+        remote_port=ike.nat_port,
+        remote_identity=None,
+        local_identity=ike.identity,
+        certificate=Path(layout.pki / "router.pem"),
+        authority=Path(layout.pki / "ca.pem"),
+        local_ts=f"{plan.transport}/32[gre]",
+        remote_ts=f"{peer.transport}/32[gre]",
+        ike_proposal=ike.ike_proposal,
+        esp_proposal=ike.esp_proposal,
+        rekey_s=ike.rekey_s,
+        dpd_delay_s=ike.dpd_delay_s,
+    )
+    with ViciSession(Path(layout.vici_socket)) as session:
+        session.load_conn(connection)
+        session.initiate(_CONNECTION)
+        wait_for(lambda: _carries(session), "the SA of the two routers")
+
+
+def _carries(session: ViciSession) -> bool:
+    return any(child.state == "INSTALLED" for sa in session.list_sas() for child in sa.children)
