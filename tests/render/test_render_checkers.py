@@ -90,5 +90,5 @@ def test_charon_check_without_keys_says_what_to_do(tmp_path: Path) -> None:
     done = _run(Check((*check.argv[:-1], str(tmp_path / "nowhere")), check.package), tmp_path)
     assert done.returncode == 1
     assert done.stderr == (
-        f"{tmp_path}/nowhere: does not exist; run `dmvpn join` first: charon needs its certificate and key\n"
+        f"{tmp_path}/nowhere: does not exist; run `dmvpn pki install` first: charon needs its certificate and key\n"
     )
