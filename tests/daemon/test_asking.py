@@ -99,7 +99,7 @@ def test_anything_else_is_a_fault(answering: tuple[Path, OneAnswer], says: str) 
 
 
 def test_nobody_there_says_what_to_start(tmp_path: Path) -> None:
-    with pytest.raises(Fault, match=r"dmvpnd: not running .*; start it with `dmvpn apply`"):
+    with pytest.raises(Fault, match=r"dmvpnd: not running .*; start it with `dmvpn run`"):
         ask(tmp_path / "s", {"ask": "status"})
 
 

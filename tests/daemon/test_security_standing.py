@@ -1,5 +1,6 @@
 """What stands, and what of it is too much: ups, downs, duplicates by the fixed rule on both ends, empty SAs."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
@@ -8,6 +9,7 @@ from security_cases import HIGH, LOW, OTHER, PRIVATE, child, sa, terminated, up
 from dmvpn.daemon.security import (
     ALIVE,
     CHILDLESS_S,
+    DEFERENCE_S,
     SETTLE_S,
     STANDING,
     TOGETHER_S,
@@ -100,9 +102,40 @@ def test_both_ends_end_the_same_sa_without_talking(started_by: dict[str, IPv4Add
         security = Security(own)
         listed = pair_seen_by(own, started_by)
         security.observe(listed, 0.0)
-        _, downs, orders = security.observe(listed, SETTLE_S)
+        _, downs, orders = security.observe(listed, SETTLE_S if own == LOW else DEFERENCE_S)
         assert downs == []
         assert set(started_by) - {one.partition("#")[2] for one in terminated(orders)} == kept
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "ended"),
+    [
+        pytest.param({"a": 5, "b": 0}, {"a": 9, "b": 0}, "b", id="through the one that would stay"),
+        pytest.param({"a": 5, "b": 1}, {"a": 5, "b": 7}, "a", id="through the other since it came up"),
+        pytest.param({"a": 5, "b": 0}, {"a": 5, "b": 0}, "b", id="through neither"),
+    ],
+)
+def test_the_lower_end_keeps_the_sa_that_it_sends_through(
+    before: dict[str, int], after: dict[str, int], ended: str
+) -> None:
+    """charon takes its own SA away when the peer has confirmed, what was sent into it meanwhile is lost."""
+
+    def listed(sent: dict[str, int]) -> list[IkeSa]:
+        both = pair_seen_by(LOW, {"a": LOW, "b": HIGH})
+        return [replace(one, children=(replace(one.children[0], packets_out=sent[one.initiator_spi]),)) for one in both]
+
+    security = Security(LOW)
+    security.observe(listed(before), 0.0)
+    assert terminated(security.observe(listed(after), SETTLE_S)[2]) == [f"{LOW}#{ended}"]
+
+
+def test_the_higher_end_leaves_the_choice_to_the_lower() -> None:
+    security = Security(HIGH)
+    both = pair_seen_by(HIGH, {"a": LOW, "b": HIGH})
+    security.observe(both, 0.0)
+    assert security.next_settle() == DEFERENCE_S
+    assert security.observe(both, DEFERENCE_S - 0.01)[2] == []
+    assert terminated(security.observe(both, DEFERENCE_S)[2]) == [f"{HIGH}#b"]
 
 
 def test_duplicates_may_settle_first_so_that_both_ends_have_seen_both() -> None:
@@ -156,7 +189,7 @@ def test_both_ends_keep_the_same_of_two_that_one_end_started() -> None:
         security = Security(own)
         listed = pair_seen_by(own, dict.fromkeys(order, LOW))
         security.observe(listed, 0.0)
-        ended = terminated(security.observe(listed, SETTLE_S)[2])
+        ended = terminated(security.observe(listed, DEFERENCE_S)[2])
         kept[own] = {"a", "b"} - {one.partition("#")[2] for one in ended}
     assert kept[LOW] & kept[HIGH], "each ended the other's: none is left"
 
@@ -238,6 +271,16 @@ def test_our_attempt_ends_for_the_peers_sa_only_if_it_would_be_the_duplicate(
     listed = [sa("1", peer=peer, name="own", initiator=False), trying]
     security.observe(listed, 1.0)
     assert terminated(security.observe(listed, 1.0 + SETTLE_S)[2]) == ended
+
+
+@pytest.mark.parametrize(("own", "peer"), [(LOW, HIGH), (HIGH, LOW)], ids=["the lower end", "the higher end"])
+def test_an_attempt_that_nobody_answered_ends_at_once(own: IPv4Address, peer: IPv4Address) -> None:
+    """Its next packet might get through the NAT that this SA has opened, and make a duplicate."""
+    security = Security(own)
+    trying = sa("2", peer=peer, state="CONNECTING", answered=False, age_s=0, children=())
+    listed = [sa("1", peer=peer, name="own", initiator=False), trying]
+    assert terminated(security.observe(listed, 1.0)[2]) == ["2"]
+    assert security.observe(listed, 1.1)[2] == []
 
 
 def test_an_attempt_of_the_peer_is_not_ours_to_end() -> None:

@@ -48,12 +48,18 @@ def plan(
             say(line, style={"+": "green", "-": "red", "@": "cyan"}.get(line[:1]))
         for path in preview.drifted:
             say(f"warning: {path} was edited by hand; apply writes it anew", style="yellow")
+        _warn(change.unclaimed(prepared))
         count = len(preview.difference.files)
         say(
             f"{prepared.plan.router}: {count} files would change" if count else f"{prepared.plan.router}: nothing to do"
         )
     if not preview.difference.nothing:
         raise typer.Exit(2)
+
+
+def _warn(words: str) -> None:
+    if words:
+        say(f"warning: {words}", style="yellow")
 
 
 def apply(
@@ -66,7 +72,10 @@ def apply(
     """Bring this router where the file wants it; on any failure the previous revision stays or comes back."""
     from dmvpn.operations import change
 
-    outcome = change.apply(change.prepare(file, router, network), message)
+    prepared = change.prepare(file, router, network)
+    outcome = change.apply(prepared, message)
+    if not as_json:
+        _warn(change.unclaimed(prepared))
     if as_json:
         say_json(outcome)
         return

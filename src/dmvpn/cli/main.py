@@ -2,11 +2,12 @@
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
 from dmvpn.cli import change, lab, nhrp, observe, pki, reading
-from dmvpn.cli.text import complain
+from dmvpn.cli.text import complain, say
 from dmvpn.errors import Fault, Problems
 
 app = typer.Typer(
@@ -18,6 +19,27 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=lambda asked: _version() if asked else None
+        ),
+    ] = False,
+) -> None:
+    """A dynamic multipoint VPN for ordinary Linux, from one file."""
+
+
+def _version() -> None:
+    from importlib.metadata import version
+
+    say(f"OpenDMVPN {version('opendmvpn')}")
+    raise typer.Exit
+
+
 reading.add(app)
 change.add(app)
 observe.add(app)

@@ -45,8 +45,10 @@ def issue(
 def install(
     source: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="What `pki issue` made for this router.")],
     network: Annotated[str | None, typer.Option("--network", help="Refuse a certificate of another network.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Also another router's, or another authority's.")] = False,
 ) -> None:
     """On a router: put its certificate and key where the VPN finds them."""
     from dmvpn.operations import pki
 
-    say(f"{pki.install(source, network)}: installed")
+    others = pki.Papers.REPLACE if replace else pki.Papers.KEEP
+    say(f"{pki.install(source, network, others)}: installed")

@@ -183,7 +183,7 @@ def ask(path: Path, question: dict[str, Any], *, timeout_s: float = 10.0) -> Any
         except PermissionError as error:
             raise Fault(str(path), "permission denied", "run as root, or join group dmvpn for reading") from error
         except (FileNotFoundError, ConnectionRefusedError) as error:
-            raise Fault("dmvpnd", f"not running (nobody listens on {path})", "start it with `dmvpn apply`") from error
+            raise Fault("dmvpnd", f"not running (nobody listens on {path})", "start it with `dmvpn run`") from error
         except TimeoutError as error:
             raise Fault("dmvpnd", f"no answer on {path} within {timeout_s:g} s") from error
         except OSError as error:

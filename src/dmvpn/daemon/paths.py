@@ -62,10 +62,18 @@ def path_view(node: Node, destination: Address, site: Sequence[Network] = ()) ->
 
 
 def _no_route(node: Node, destination: Address) -> PathView:
-    step = Step(
-        node.settings.router, "ROUTE", good=False, what=f"no route to {destination}: routing has not brought one"
-    )
-    return _view(node, destination, State.DOWN, WhyNot.NO_ROUTE, steps=(step,))
+    """Routes come from the hubs: how far each of them is tells why there is none."""
+    router = node.settings.router
+    steps: list[Step] = []
+    for cloud in node.clouds.values():
+        steps.append(_underlay(node, cloud))
+        for hub in cloud.settings.hubs:
+            standing = node.ike.standing(hub.nbma)
+            tries, _ = node.ike.tried(hub.nbma)
+            what = f"SA with {hub.router}" if standing else f"no SA with {hub.router} after {tries} tries"
+            steps.append(Step(router, "IKE", good=standing is not None, what=what))
+    steps.append(Step(router, "ROUTE", good=False, what=f"no route to {destination}: routing has not brought one"))
+    return _view(node, destination, State.DOWN, WhyNot.NO_ROUTE, steps=tuple(steps))
 
 
 def _arrived(node: Node, destination: Address, row: RouteRow) -> PathView:

@@ -2,8 +2,10 @@
 
 Rules, each learnt by running it:
 - Both ends of a wanted pair initiate from the NAT-T port at every candidate; what answers first wins.
-- Two SAs of one pair, made together: the one that the higher transport address started is ended; both ends agree
-  without talking. One made long after the other: whoever made it had lost the old one, which is ended.
+- Two SAs of one pair, made together: the end with the lower transport address ends the one it does not send through,
+  so that nothing is lost: what the other end still sends arrives before its word that it has gone. Only if that does
+  not happen, the other end acts, by what both see alike. One made long after the other: whoever made it had lost the
+  old one, which is ended.
 - A charon that died calls back everybody it had an SA with: they would notice only when their DPD is over.
 - An IKE SA whose child was refused stays up empty: it is ended, or the next attempt finds it "existing".
 - A dead path is cured by terminate and initiate, never by rekeying (charon keeps the dead address).
@@ -25,6 +27,7 @@ RETRY_LAST_S = 30.0
 DOUBLINGS_LIMIT = 8
 CHILDLESS_S = 5.0  # an IKE SA may be this long without a child while it is being made
 SETTLE_S = 2.0  # how long two SAs of a pair may stand, so that both ends have seen both
+DEFERENCE_S = 3 * SETTLE_S  # the end with the higher address leaves the choice to the other for so long
 # SAs of a pair that came to be within this time were made by both ends at once: more than a satellite's round trip,
 # and each end gives its attempt up when it sees the other's stand. Short, since a charon may die soon after its start.
 TOGETHER_S = 1.0
@@ -100,6 +103,7 @@ class Security:
         self._began: dict[str, float] = {}  # by unique id: when it was established, on our clock
         self._standing: dict[Address, Up] = {}
         self._doubled_since: dict[Address, float] = {}
+        self._sent_before: dict[str, int] = {}  # by unique id: packets through it when the pair was first seen doubled
         self._superfluous_since: dict[str, float] = {}  # by unique id: attempts that are needed no more
         self._restarting: set[Address] = set()
         self._last_sas: tuple[IkeSa, ...] = ()
@@ -165,6 +169,7 @@ class Security:
         self._standing.clear()
         self._began.clear()
         self._doubled_since.clear()
+        self._sent_before.clear()
         self._superfluous_since.clear()
         self._last_sas = ()
         self._dying.clear()
@@ -257,23 +262,35 @@ class Security:
         for nbma in list(self._doubled_since):
             if len(by_peer.get(nbma, ())) < 2:
                 del self._doubled_since[nbma]
+        listed = {sa.unique_id for sas in by_peer.values() for sa in sas}
+        self._sent_before = {one: sent for one, sent in self._sent_before.items() if one in listed}
         for nbma, sas in by_peer.items():
             if len(sas) < 2:
                 continue
-            since = self._doubled_since.setdefault(nbma, now)
-            if now - since < SETTLE_S:
+            if nbma not in self._doubled_since:
+                self._doubled_since[nbma] = now
+                self._sent_before |= {sa.unique_id: _sent(sa) for sa in sas}
+            if now - self._doubled_since[nbma] < self._settle_s(nbma):
                 continue
             surplus = self._surplus(nbma, sas)
             self._dying |= {sa.unique_id for sa in surplus}
             orders += [Terminate(sa.unique_id, "duplicate") for sa in surplus]
         return orders
 
+    def _settle_s(self, nbma: Address) -> float:
+        return SETTLE_S if int(self._own) < int(nbma) else DEFERENCE_S
+
     def _surplus(self, nbma: Address, sas: list[IkeSa]) -> list[IkeSa]:
         """All but the one to keep; both ends see the same SPIs and starters, and about the same ages."""
+        lower = int(self._own) < int(nbma)
         newest = max(self._began[sa.unique_id] for sa in sas)
         together = [sa for sa in sas if newest - self._began[sa.unique_id] <= TOGETHER_S]
-        by_lower = [sa for sa in together if sa.initiator == (int(self._own) < int(nbma))]
-        kept = min(by_lower or together, key=lambda sa: sa.initiator_spi)
+
+        def worth(sa: IkeSa) -> tuple[int, bool, str]:
+            sent = _sent(sa) - self._sent_before.get(sa.unique_id, 0) if lower else 0
+            return -sent, sa.initiator != lower, sa.initiator_spi
+
+        kept = min(together, key=worth)
         return [sa for sa in sas if sa is not kept]
 
     def _childless(self) -> list[Order]:
@@ -286,23 +303,25 @@ class Security:
     def _settled(self, by_peer: dict[Address, list[IkeSa]], now: float) -> list[Order]:
         """Attempts at other candidates are over once one of them stands.
 
-        Not at once: an attempt whose last answer is on its way already stands at the peer, which would send into it.
-        What the peer started ends ours only if ours would go as the duplicate: or else each end might end its own.
+        Those without an answer at once: a later one would make a duplicate. An attempt whose last answer is on its way
+        already stands at the peer, which would send into it: so that may come up, and is a duplicate then.
         """
-        superfluous = [sa.unique_id for sa in self._last_sas if self._is_superfluous(sa, by_peer)]
-        self._superfluous_since = {one: self._superfluous_since.get(one, now) for one in superfluous}
-        over = [one for one, since in self._superfluous_since.items() if now - since >= SETTLE_S]
-        self._dying |= set(over)
+        superfluous = [sa for sa in self._last_sas if self._is_superfluous(sa, by_peer)]
+        self._superfluous_since = {sa.unique_id: self._superfluous_since.get(sa.unique_id, now) for sa in superfluous}
+        over = {sa.unique_id for sa in superfluous if not sa.answered}
+        over |= {one for one, since in self._superfluous_since.items() if now - since >= SETTLE_S}
+        self._dying |= over
         for one in over:
             del self._superfluous_since[one]
-        return [Terminate(one, "another candidate answered") for one in over]
+        return [Terminate(sa.unique_id, "another candidate answered") for sa in superfluous if sa.unique_id in over]
 
     def _is_superfluous(self, attempt: IkeSa, by_peer: dict[Address, list[IkeSa]]) -> bool:
+        """What the peer started ends our answered one only if that would go as the duplicate: or each might end its."""
         if attempt.state in ALIVE or not attempt.name.startswith("p-"):
             return False
         return any(
             attempt.name.startswith(connection_stem(nbma))
-            and (int(self._own) > int(nbma) or any(one.initiator for one in standing))
+            and (not attempt.answered or int(self._own) > int(nbma) or any(one.initiator for one in standing))
             for nbma, standing in by_peer.items()
         )
 
@@ -317,8 +336,9 @@ class Security:
 
     def next_settle(self) -> float | None:
         """When `observe` should look again because two SAs of one pair stand, or one is being made beside another."""
-        waiting = (*self._doubled_since.values(), *self._superfluous_since.values())
-        return min((since + SETTLE_S for since in waiting), default=None)
+        times = [since + self._settle_s(nbma) for nbma, since in self._doubled_since.items()]
+        times += [since + SETTLE_S for since in self._superfluous_since.values()]
+        return min(times, default=None)
 
 
 def standing_peers(sa: IkeSa) -> set[Address]:
@@ -331,6 +351,10 @@ def standing_peers(sa: IkeSa) -> set[Address]:
             for selector in child.remote_ts:
                 peers |= _host(selector)
     return peers
+
+
+def _sent(sa: IkeSa) -> int:
+    return sum(child.packets_out for child in sa.children)
 
 
 def _host(selector: str) -> set[Address]:

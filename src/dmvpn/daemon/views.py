@@ -19,6 +19,7 @@ from dmvpn.nhrp.view import HubRow as EngineHubRow
 
 KNOWN_DROPS = frozenset(DropReason)  # the engine counts these itself
 SEVERE, WARNING, REMARK = 3, 2, 1
+NO_SA = "no SA stands"
 ESTABLISHED = "Established"
 BGP_SETTLES_S = 20.0
 PATIENCE_S = 10.0  # how long a shortcut may be on its way before it is worth a word
@@ -35,7 +36,7 @@ async def status(node: Node) -> NodeStatus:
     seen = {name: cloud.engine.view(node.now()) for name, cloud in node.clouds.items()}
     bgp, bgp_trouble = await _bgp(node)
     guards = await asyncio.to_thread(_guards, node.settings.network)
-    hubs = tuple(_hub(name, row) for name, view in seen.items() for row in view.hubs)
+    hubs = tuple(_hub(node, name, row) for name, view in seen.items() for row in view.hubs)
     peers = tuple(row for name, view in seen.items() for row in _peers(node, name, view))
     sessions = {str(one["address"]): str(one["state"]) for one in bgp}
     troubles = [*_troubles(node, hubs, peers), *bgp_trouble]
@@ -137,14 +138,16 @@ def _cloud(node: Node, cloud: Cloud, view: View) -> CloudRow:
     )
 
 
-def _hub(cloud: str, row: EngineHubRow) -> HubRow:
+def _hub(node: Node, cloud: str, row: EngineHubRow) -> HubRow:
+    state = _way_to_hub(node, row)
+    up = state is State.DIRECT
     return HubRow(
         cloud=cloud,
         router=row.name,
         overlay=" ".join(map(str, row.protocol)),
         nbma=str(row.nbma),
-        state="up" if row.is_up else _way_to_hub(row).value,
-        why="" if row.is_up else row.reason,
+        state="up" if up else state.value,
+        why="" if up else row.reason or NO_SA,
         since_s=row.age_s,
         rtt_ms=None if row.rtt_s is None else row.rtt_s * 1000,
     )
@@ -161,16 +164,18 @@ def _peers(node: Node, cloud: str, view: View) -> list[PeerRow]:
     return rows
 
 
-def _way_to_hub(row: EngineHubRow) -> State:
-    if row.is_up:
+def _way_to_hub(node: Node, row: EngineHubRow) -> State:
+    # What the engine remembers from before a restart counts once charon has it too.
+    if row.is_up and node.ike.standing(row.nbma) is not None:
         return State.DIRECT
     return State.DOWN if row.state is HubState.REFUSED else State.CONNECTING
 
 
 def _hub_peer(node: Node, cloud: str, row: EngineHubRow) -> PeerRow:
     standing = node.ike.standing(row.nbma)
-    state = _way_to_hub(row)
-    layer = "UP" if row.is_up else "IKE" if standing else "UNDERLAY"
+    state = _way_to_hub(node, row)
+    up = state is State.DIRECT
+    layer = "UP" if up else "IKE" if standing else "UNDERLAY"
     return PeerRow(
         cloud=cloud,
         name=row.name,
@@ -178,7 +183,7 @@ def _hub_peer(node: Node, cloud: str, row: EngineHubRow) -> PeerRow:
         kind="hub",
         state=state,
         layer=layer,
-        why="" if row.is_up else row.reason,
+        why="" if up else row.reason or NO_SA,
         prefixes=(),
         since_s=row.age_s,
         expires_s=None,

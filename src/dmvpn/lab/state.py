@@ -54,7 +54,7 @@ def claim(name: str, base: Path = STATE_DIRECTORY) -> Claim:
         except FileNotFoundError:
             continue  # somebody's sweep took it for a dead one's, between our two steps
         if descriptor is None:
-            raise Fault(f"lab {name}", "is up already", f"run: dmvpn lab down {name}")
+            raise Fault(f"lab {name}", "is up already", f"run: dmvpn lab down --name {name}")
         if _is_current(directory, descriptor):
             # Whoever swept this directory may have been cut short.
             for listed in LISTED:

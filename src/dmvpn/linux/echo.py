@@ -31,7 +31,7 @@ class Echo:
 class Pinger:
     """Sends echo requests to one address. Needs CAP_NET_RAW."""
 
-    def __init__(self, destination: Address) -> None:
+    def __init__(self, destination: Address, source: Address | None = None) -> None:
         self._destination = destination
         # Process ids are small and alike in the namespaces of a lab or container: two pingers must not hear each other.
         self._identifier = int.from_bytes(os.urandom(2), sys.byteorder)
@@ -46,6 +46,12 @@ class Pinger:
             self._socket.setsockopt(socket.SOL_IP, _IP_RECVTTL, 1)
         else:
             self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+        if source is not None and source.version == destination.version:
+            try:
+                self._socket.bind((str(source), 0))
+            except OSError as error:
+                self._socket.close()
+                raise Fault(f"ping from {source}", error.strerror or str(error)) from error
         self._sent: dict[int, float] = {}
 
     def close(self) -> None:

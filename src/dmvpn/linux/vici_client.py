@@ -79,13 +79,14 @@ class ChildSa:
 class IkeSa:
     """An IKE_SA. `state` is charon's word, "ESTABLISHED" when it is up; `established_s` its age, 0 before that.
 
-    `initiator_spi` is hex, and the same at both ends.
+    `initiator_spi` is hex, and the same at both ends. `answered`: the responder has said something at all.
     """
 
     name: str
     unique_id: str
     initiator: bool
     initiator_spi: str
+    answered: bool
     state: str
     local_host: str
     local_port: int
@@ -330,6 +331,7 @@ def _ike_sa(name: str, values: Mapping[str, Any]) -> IkeSa:
         unique_id=_text(values, "uniqueid"),
         initiator=_text(values, "initiator") == "yes",
         initiator_spi=_text(values, "initiator-spi"),
+        answered=_text(values, "responder-spi").strip("0") != "",
         state=_text(values, "state"),
         local_host=_text(values, "local-host"),
         local_port=_integer(values, "local-port"),

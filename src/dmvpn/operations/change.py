@@ -15,7 +15,7 @@ from dmvpn.errors import Fault, WrongInput
 from dmvpn.linux import files, namespaces
 from dmvpn.linux.services import Supervised
 from dmvpn.network.plan import Plan
-from dmvpn.operations import host, reading
+from dmvpn.operations import host, pki, reading
 from dmvpn.operations.here import ETC, Here, find, hostname
 from dmvpn.operations.reading import NetworkFile
 from dmvpn.render.engines import render_all
@@ -88,6 +88,18 @@ def _by_hostname(file: NetworkFile) -> str:
         fix = f"say which with --router: {', '.join(ours) or 'there is none'}"
         raise WrongInput(file.name, f"no router of ours is called {name}, as this machine is", fix)
     return name
+
+
+def unclaimed(prepared: Prepared) -> str:
+    """What others will drop because this router's certificate does not claim it; empty when all is well."""
+    certificate = Path(prepared.here.layout.pki) / "router.pem"
+    if not certificate.exists():
+        return ""
+    missing = pki.unclaimed(prepared.plan, files.read(certificate, limit_octets=1 << 20))
+    if not missing:
+        return ""
+    fix = f"make a new one with `dmvpn pki issue {prepared.plan.router}` and take it here with `dmvpn pki install`"
+    return f"{certificate} does not claim {', '.join(missing)}: other routers will drop it; {fix}"
 
 
 def preview(prepared: Prepared) -> Preview:

@@ -21,18 +21,22 @@ from dmvpn.lab.derive import topology_of
 from dmvpn.lab.graph import mermaid
 from dmvpn.lab.impairment import Change
 from dmvpn.lab.lifecycle import Progress
-from dmvpn.lab.node import LabNode
+from dmvpn.lab.node import LabNode, call_all
 from dmvpn.lab.running import Lab, LabStatus
 from dmvpn.lab.story import Event, Figures, Outcome, StepBegan, StepEnded, StepGoesOn, StoryBegan, StoryEnded
 from dmvpn.linux import files
 from dmvpn.linux.services import Supervised
 from dmvpn.network.plan import Plan
-from dmvpn.operations import change, here, host, pki, reading
+from dmvpn.operations import change, here, host, observing, pki, reading
 from dmvpn.operations.here import Here
 from dmvpn.operations.reading import NetworkFile
 from dmvpn.render.layout import Layout
 
 __all__ = ["Event", "Outcome", "Progress", "StepBegan", "StepEnded", "StepGoesOn", "StoryBegan", "StoryEnded"]
+
+
+READY_LIMIT_S = 20.0
+READY_PAUSE_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ def up(path: Path, name: str | None, report: Callable[[Progress], None]) -> Lab:
     """A lab that stays until `down`."""
     refuse_without_root()
     file, plans = _read(path)
-    return lifecycle.up(
+    lab = lifecycle.up(
         file.network.lab,
         tuple(plans.values()),
         name=name or file.network.network,
@@ -70,6 +74,34 @@ def up(path: Path, name: str | None, report: Callable[[Progress], None]) -> Lab:
         foreign=_foreign(file, plans),
         report=report,
     )
+    began = time.monotonic()
+    waiting = _await_routes(lab)
+    what = f"not yet: {', '.join(waiting)}" if waiting else "every router has its hubs and their routes"
+    report(Progress(what, time.monotonic() - began))
+    return lab
+
+
+def _await_routes(lab: Lab) -> list[str]:
+    """Wait until the network carries packets; the routers that were not ready in time."""
+    deadline = time.monotonic() + READY_LIMIT_S
+    waiting = {node.name: node for node in lab.routers()}
+    while waiting and time.monotonic() < deadline:
+        answers = call_all({node: _has_routes for node in waiting.values()})
+        waiting = {node.name: node for node, ready in answers.items() if ready is not True}
+        if waiting:
+            time.sleep(READY_PAUSE_S)
+    return sorted(waiting)
+
+
+def _has_routes() -> bool:
+    """Inside a router: all hubs up, and every BGP session has brought something."""
+    for network in here.networks():
+        found = observing.status(here.find(network))
+        hubs = all(hub.state == "up" for hub in found.hubs)
+        sessions = all(row["state"] == "Established" and row["prefixes"] for row in found.bgp)
+        if not hubs or not sessions or not found.bgp:
+            return False
+    return True
 
 
 @contextmanager
@@ -89,6 +121,8 @@ def held(path: Path, name: str | None, report: Callable[[Progress], None]) -> It
 
 
 def find(name: str | None) -> Lab:
+    """A lab that is up. Raises Fault without root: a lab is made of namespaces, and its state is root's."""
+    refuse_without_root()
     return running.find(name)
 
 
@@ -222,7 +256,7 @@ def _scenario_path(which: str) -> Path:
     ours = SCENARIOS / f"{which}.yaml"
     if "/" not in which and ours.is_file():
         return ours
-    names = ", ".join(sorted(one.stem for one in SCENARIOS.glob("*.yaml")))
+    names = ", ".join(sorted(one.stem for one in SCENARIOS.glob("*.yaml") if not one.stem.endswith("-network")))
     raise WrongInput(which, "no such scenario file", f"give a file, or one of: {names}")
 
 

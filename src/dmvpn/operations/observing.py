@@ -125,8 +125,10 @@ def ping(here: Here, name: str, *, count: int, interval_s: float, timeout_s: flo
     The way out is the kernel's decision at the moment of sending; the way back is counted from the TTL.
     """
     target = place(here, name)
-    table = _shortcut_table(here)
-    pinger = Pinger(target.target)
+    own = _own_plan(here)
+    table = own.registry.shortcut_table
+    # From the site's network where there is one: that is the traffic whose path matters.
+    pinger = Pinger(target.target, own.lans[0].address.ip if own.lans else None)
     requests = Requests()
     try:
         for sequence in range(1, count + 1):
@@ -174,9 +176,9 @@ def _way_out(requests: Requests, place: Place, shortcut_table: int) -> str:
     return "via hub"
 
 
-def _shortcut_table(here: Here) -> int:
+def _own_plan(here: Here) -> Plan:
     loaded = reading.read(here.network_file)
     router = here.router()
     if router is None:
         raise Fault(str(here.router_file), "missing", "run `dmvpn apply` on this router")
-    return reading.plan_of(loaded, router).registry.shortcut_table
+    return reading.plan_of(loaded, router)

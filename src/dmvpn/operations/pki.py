@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from pathlib import Path
 
 from dmvpn.errors import Fault, WrongInput
@@ -11,7 +12,7 @@ from dmvpn.linux import files
 from dmvpn.network.plan import Plan
 from dmvpn.network.plan import Role as PlanRole
 from dmvpn.operations import reading
-from dmvpn.operations.here import ETC
+from dmvpn.operations.here import ETC, Here
 from dmvpn.operations.reading import NetworkFile
 from dmvpn.render.layout import Layout
 
@@ -76,10 +77,18 @@ def issue(file: NetworkFile, directory: Path, router: str) -> Issued:
     return Issued(router, out, claims)
 
 
-def install(source: Path, network: str | None = None) -> Path:
+class Papers(Enum):
+    """What `install` does with papers of another router or authority than those in place."""
+
+    KEEP = "refuse the new ones"
+    REPLACE = "take the new ones"
+
+
+def install(source: Path, network: str | None = None, others: Papers = Papers.KEEP) -> Path:
     """Put a router's certificate, key and CA where charon finds them. Returns the directory.
 
-    The network is the one that the certificate names; `network` only has to agree. Raises WrongInput if not.
+    The network is the one that the certificate names; `network` only has to agree. Raises WrongInput if it does not,
+    and for papers of another router or of another authority than those in place.
     """
     certificate = files.read(source / ROUTER_CERTIFICATE, limit_octets=PEM_LIMIT_OCTETS)
     described = authority.describe(certificate)
@@ -93,6 +102,8 @@ def install(source: Path, network: str | None = None) -> Path:
     swanctl = target / "swanctl"
     key = files.read(source / ROUTER_KEY, limit_octets=PEM_LIMIT_OCTETS)
     ca = files.read(source / CA_CERTIFICATE, limit_octets=PEM_LIMIT_OCTETS)
+    if others is Papers.KEEP:
+        _refuse_others(source, target, Here(named, layout).router(), described.claims.router, ca)
     files.make_directory(ETC / named)
     files.make_directory(target, mode=0o700)
     for name in ("x509", "x509ca", "x509crl", "private"):
@@ -102,3 +113,25 @@ def install(source: Path, network: str | None = None) -> Path:
     files.write(target / ROUTER_CERTIFICATE, certificate)
     files.write(target / CA_CERTIFICATE, ca)
     return target
+
+
+def _refuse_others(source: Path, target: Path, here: str | None, named: str, ca: bytes) -> None:
+    fix = "take the right directory, or say --replace"
+    if here is not None and here != named:
+        raise WrongInput(str(source), f"is for router {named}, and this machine is {here}", fix)
+    kept = target / CA_CERTIFICATE
+    if kept.exists() and files.read(kept, limit_octets=PEM_LIMIT_OCTETS) != ca:
+        raise WrongInput(str(source), f"is of another certificate authority than {kept}", fix)
+
+
+def unclaimed(plan: Plan, certificate: bytes) -> tuple[str, ...]:
+    """What the router's Plan announces or is, and its certificate does not claim: others will drop that."""
+    claims = authority.describe(certificate).claims
+    if claims is None:
+        return ("it carries no claims at all",)
+    wanted = claims_of(plan)
+    found = [str(prefix) for prefix in wanted.prefixes if claims.permits_prefix(prefix)]
+    found += [str(address) for address in wanted.overlay if claims.permits_binding(address)]
+    if wanted.transport != claims.transport:
+        found.append(f"transport address {wanted.transport}")
+    return tuple(found)
