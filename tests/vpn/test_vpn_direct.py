@@ -50,6 +50,16 @@ def test_two_spokes_become_direct_and_lose_nothing_on_the_way(vpn: Vpn, one: str
         assert (peer.kind, peer.state.value, peer.layer) == ("shortcut", "direct", "UP")
 
 
+@pytest.mark.parametrize(("one", "other"), [("par1", "osl1"), ("osl1", "lyo1")])
+def test_nothing_is_lost_while_both_ends_agree_on_one_sa(vpn: Vpn, one: str, other: str) -> None:
+    """Both initiated: the second SA comes up, and one of the two goes, under the first seconds of the direct flow."""
+    vpn.forget()
+    with vpn.flow(HOSTS[one], HOSTS[other], interval_s=0.005) as flow:
+        flow.until("direct", within_s=SWITCH_LIMIT_S)
+        until("three seconds of packets", lambda: len(flow.stream.stretch()) > 600, within_s=20)
+        assert flow.lost() == []
+
+
 def test_a_cut_path_is_left_for_the_hub_and_taken_again_when_it_heals(vpn: Vpn, figure: Figure) -> None:
     with vpn.flow(HOSTS["par1"], HOSTS["lyo1"]) as flow:
         flow.until("direct", within_s=SWITCH_LIMIT_S)
