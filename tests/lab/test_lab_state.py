@@ -13,7 +13,7 @@ def test_a_second_lab_of_a_name_is_refused(tmp_path: Path) -> None:
     claim = state.claim("one", tmp_path)
     with pytest.raises(Fault) as caught:
         state.claim("one", tmp_path)
-    assert str(caught.value) == "lab one: is up already; run: dmvpn lab down one"
+    assert str(caught.value) == "lab one: is up already; run: dmvpn lab down --name one"
     claim.discard()
     assert not (tmp_path / "one").exists()
 
