@@ -28,7 +28,6 @@ def test_nothing_wanted_is_nothing_due() -> None:
     assert security.next_settle() is None
     assert security.standing(HIGH) is None
     assert security.tried(HIGH) == (0, ())
-    assert security.wanted_since(HIGH) is None
 
 
 def test_every_candidate_is_tried_at_once_and_in_the_order_given() -> None:
@@ -37,7 +36,6 @@ def test_every_candidate_is_tried_at_once_and_in_the_order_given() -> None:
     assert security.next_due() == 10.0
     assert connected(security.due(10.0)) == [(connection_name(HIGH, 0), PUBLIC), (connection_name(HIGH, 1), PRIVATE)]
     assert security.tried(HIGH) == (1, (PUBLIC, PRIVATE))
-    assert security.wanted_since(HIGH) == 10.0
 
 
 @pytest.mark.parametrize("own", [pytest.param(LOW, id="lower end"), pytest.param(OTHER, id="higher end")])

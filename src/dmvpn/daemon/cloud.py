@@ -215,10 +215,12 @@ class Cloud:
 
     def _send(self, action: Send) -> None:
         try:
-            self._socket.send(action.octets, action.nbma)
+            taken = self._socket.send(action.octets, action.nbma)
         except Fault as fault:
-            self.drops["send-failed"] += 1
+            taken = False
             log.warning("%s", fault)
+        if not taken:
+            self.drops["send-failed"] += 1
 
     def _install(self, action: BindNeighbour | InstallRoute) -> Refused | None:
         device, doors = self.settings.device, self._doors

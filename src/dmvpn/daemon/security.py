@@ -146,10 +146,6 @@ class Security:
         self._dying |= {order.unique_id for order in orders if isinstance(order, Terminate)}
         return orders
 
-    def wanted_since(self, nbma: Address) -> float | None:
-        wanted = self._wanted.get(nbma)
-        return wanted.since if wanted else None
-
     def tried(self, nbma: Address) -> tuple[int, tuple[Remote, ...]]:
         """How often IKE was tried with the peer since it was wanted, and where."""
         wanted = self._wanted.get(nbma)

@@ -25,12 +25,11 @@ class NhrpDatagram:
 
 
 class NhrpSocket:
-    """One device's NHRP. `send_failures` counts packets the kernel would not take (link down, queue full)."""
+    """One device's NHRP."""
 
     def __init__(self, device: str, form: LinkForm) -> None:
         self.device = device
         self._form = form
-        self.send_failures = 0
         device_index(device)
         self._socket = socket.socket(
             socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0
@@ -58,7 +57,6 @@ class NhrpSocket:
         except OSError as error:
             if error.errno == errno.EMSGSIZE:
                 raise Fault(self.device, f"an NHRP packet of {len(octets)} octets exceeds the device's MTU") from error
-            self.send_failures += 1
             return False
         return True
 

@@ -209,11 +209,6 @@ class ViciSession:
         with _faults(f"terminate SA {unique_id}"):
             self._session.request("terminate", {"ike-id": unique_id, "timeout": _AT_ONCE})
 
-    def terminate_connection(self, name: str) -> None:
-        """The same for all SAs of a connection."""
-        with _faults(f"terminate {name}"):
-            self._session.request("terminate", {"ike": name, "timeout": _AT_ONCE})
-
     def list_sas(self) -> tuple[IkeSa, ...]:
         """All IKE_SAs, those being set up and ended included."""
         with _faults("list-sas"):
