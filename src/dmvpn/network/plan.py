@@ -129,6 +129,27 @@ class Ospf:
 
 
 @dataclass(frozen=True, slots=True)
+class Bfd:
+    """How fast a dead routing neighbour is noticed: RFC 5880 6.8.4, both directions alike."""
+
+    interval_ms: int
+    multiplier: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignPeer:
+    """A router of the cloud for which the file vouches, because no certificate of ours does. See `claims: {from: file}`."""
+
+    router: str
+    identity: str  # in its certificate: ROUTER.DOMAIN
+    nbma: Address | None  # its underlay address, where it is fixed
+    overlay: tuple[Address, ...]
+    prefixes: tuple[Network, ...]  # what it may announce; a hub: all that is internal
+    asn: int
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
 class Cloud:
     """One mGRE network as this router takes part in it."""
 
@@ -151,6 +172,11 @@ class Cloud:
     ospf: Ospf | None
     bandwidth_bps: int | None
     nflog_group: int  # hairpins of this cloud, for dmvpnd
+    foreign: tuple[ForeignPeer, ...] = ()  # members that are known by the file alone
+    encrypted: bool = True  # False: crypto: none, GRE in clear over a trusted underlay
+    multicast_group: int = 0  # NFLOG: what the kernel cannot send to many, for dmvpnd (kernel plane)
+    underlay_address: Address | None = None  # this router's own on its first fixed uplink: its NBMA to foreign peers
+    bfd: Bfd | None = None
 
 
 @dataclass(frozen=True, slots=True)
