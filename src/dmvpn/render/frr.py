@@ -1,4 +1,4 @@
-"""FRR: zebra and bgpd of an instance of our own, one configuration file for each. FRR manual, "BGP", "Zebra".
+"""FRR: zebra, bgpd and bfdd of an instance of our own, one configuration file for each. FRR manual, "BGP", "Zebra".
 
 Not the integrated frr.conf: a daemon reads its own file when it is started again, and a vtysh that loads it later would
 be one more thing that can be missing. Changes go through frr-reload.py, so that sessions stay.
@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from dmvpn.errors import Fault
 from dmvpn.network.plan import Bgp, Cloud, Network, Plan, Protocol, Role
+from dmvpn.render import bfd
 from dmvpn.render.layout import Layout
 from dmvpn.render.result import Change, Check, File, Rendered, Unit
 from dmvpn.render.words import header, word
@@ -37,17 +38,21 @@ NEXT_HOPS_KEPT_IN_PHASE = 2
 
 
 def render(plan: Plan, layout: Layout) -> Rendered:
-    """zebra always, bgpd when a cloud runs BGP. Raises Fault for a routing protocol that is not here yet."""
+    """zebra and bgpd always, bfdd when a cloud wants it. Raises Fault for a routing protocol that is not here yet."""
     for cloud in plan.clouds:
         if cloud.routing is not Protocol.BGP:
             raise Fault(
                 f"clouds.{cloud.name}.routing", f"{cloud.routing.value} is not available yet", "write routing: bgp"
             )
-    zebra, bgpd = PurePosixPath(ZEBRA_FILE), PurePosixPath(BGPD_FILE)
+    files = (
+        File(PurePosixPath(ZEBRA_FILE), _zebra_conf(plan)),
+        *((File(PurePosixPath(bfd.FILE), bfd.conf(plan)),) if bfd.spoken(plan) else ()),
+        File(PurePosixPath(BGPD_FILE), _bgpd_conf(plan)),
+    )
     return Rendered(
         engine=NAME,
-        files=(File(zebra, _zebra_conf(plan)), File(bgpd, _bgpd_conf(plan))),
-        checks=tuple(Check(("vtysh", "-C", "-f", f"{{tree}}/{file}"), package="frr") for file in (zebra, bgpd)),
+        files=files,
+        checks=tuple(Check(("vtysh", "-C", "-f", f"{{tree}}/{file.path}"), package="frr") for file in files),
         units=_units(plan, layout),
     )
 
@@ -80,25 +85,36 @@ def _units(plan: Plan, layout: Layout) -> tuple[Unit, ...]:
             reads=(PurePosixPath(ZEBRA_FILE),),
             on_change=Change.RESTART,
         ),
-        Unit(
-            name=f"{own}-bgpd",
-            argv=(
-                str(DAEMONS / "bgpd"),
-                *("-f", str(layout.current / BGPD_FILE), "-i", str(run / "bgpd.pid"), *common),
-                *(() if listening else ("-p", "0")),
-            ),
-            package="frr",
-            ready=run / "bgpd.vty",
-            reads=(PurePosixPath(BGPD_FILE),),
-            reload=(
-                str(DAEMONS / "frr-reload.py"),
-                *("--reload", "--stdout", "--daemon", "bgpd", "--vty_socket", str(run), "--rundir", str(run)),
-                # The host's /etc/frr/vtysh.conf is not ours; ours need not exist.
-                *("--confdir", str(layout.current)),
-                str(layout.current / BGPD_FILE),
-            ),
-            on_change=Change.RELOAD,
+        # Before bgpd, which asks it for sessions.
+        *(
+            (_speaker("bfdd", bfd.FILE, layout, common, ("--bfdctl", str(run / "bfdd.sock"))),)
+            if bfd.spoken(plan)
+            else ()
         ),
+        _speaker("bgpd", BGPD_FILE, layout, common, () if listening else ("-p", "0")),
+    )
+
+
+def _speaker(daemon: str, file: str, layout: Layout, common: tuple[str, ...], more: tuple[str, ...]) -> Unit:
+    """A daemon that has sessions with others: a change must not end them."""
+    run = layout.frr_run
+    return Unit(
+        name=f"dmvpn-{layout.network}-{daemon}",
+        argv=(
+            str(DAEMONS / daemon),
+            *("-f", str(layout.current / file), "-i", str(run / f"{daemon}.pid"), *common, *more),
+        ),
+        package="frr",
+        ready=run / f"{daemon}.vty",
+        reads=(PurePosixPath(file),),
+        reload=(
+            str(DAEMONS / "frr-reload.py"),
+            *("--reload", "--stdout", "--daemon", daemon, "--vty_socket", str(run), "--rundir", str(run)),
+            # The host's /etc/frr/vtysh.conf is not ours; ours need not exist.
+            *("--confdir", str(layout.current)),
+            str(layout.current / file),
+        ),
+        on_change=Change.RELOAD,
     )
 
 
@@ -209,12 +225,14 @@ def _groups(cloud: Cloud, bgp: Bgp) -> Iterator[str]:
         yield f" neighbor {name}-spokes peer-group"
         yield f" neighbor {name}-spokes remote-as external"
         yield f" neighbor {name}-spokes timers {bgp.keepalive_s} {bgp.hold_s}"
+        yield from bfd.neighbor(cloud, f"{name}-spokes")
     for neighbor in bgp.neighbors:
         own = next((own for own in cloud.addresses if own.version == neighbor.address.version), None)
         yield f" neighbor {neighbor.address} remote-as {neighbor.asn}"
         yield f" neighbor {neighbor.address} description {word(neighbor.name, 'router')}"
         yield f" neighbor {neighbor.address} timers {bgp.keepalive_s} {bgp.hold_s}"
         yield f" neighbor {neighbor.address} timers connect {CONNECT_RETRY_S}"
+        yield from bfd.neighbor(cloud, str(neighbor.address))
         if own is not None:
             yield f" neighbor {neighbor.address} update-source {own}"
         if cloud.role is Role.SPOKE and neighbor.asn != bgp.asn:
