@@ -36,13 +36,13 @@ class Namespaces:
         run("ip", "-n", full, "link", "set", "lo", "up")
         return full
 
-    def start(self, netns: str, *argv: str, log: Path) -> None:
+    def start(self, netns: str, *argv: str, log: Path) -> subprocess.Popen[bytes]:
         with log.open("ab") as output:
-            self.children.append(
-                subprocess.Popen(
-                    ("ip", "netns", "exec", netns, *argv), stdin=subprocess.DEVNULL, stdout=output, stderr=output
-                )
+            child = subprocess.Popen(
+                ("ip", "netns", "exec", netns, *argv), stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
+        self.children.append(child)
+        return child
 
     def close(self) -> None:
         for child in self.children:

@@ -1,19 +1,14 @@
 """bgpd and zebra as rendered, a hub and a spoke on a wire: routes come, filters hold, a reload keeps the session."""
 
-import json
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
 
 import pytest
 import render_plans as plans
+from render_speaker import Speaker, readable
 from render_trees import stage
 from render_wires import Namespaces, run, wait_for
-
-from dmvpn.network.plan import Plan
-from dmvpn.render.engines import render_all
-from dmvpn.render.interfaces import LAST_METRIC
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("need_frr")]
 
@@ -31,54 +26,9 @@ HOSTILE = {
 }
 
 
-class Speaker:
-    """One router's zebra and bgpd in a namespace, on a device with the cloud's name."""
-
-    def __init__(self, namespaces: Namespaces, plan: Plan, directory: Path) -> None:
-        self.plan, self.netns = plan, namespaces.add(plan.router)
-        self.run_dir = directory / "run"
-        self.tree = directory / "tree"
-        self._namespaces, self._log = namespaces, directory / "log"
-        self.tree.mkdir(parents=True)
-        stage(plan, self.tree)
-
-    def start(self) -> None:
-        run("ip", "-n", self.netns, "link", "set", "acme-blue", "up")
-        for prefix in self.plan.prefixes:
-            dead_end = ("unreachable", str(prefix), "metric", str(LAST_METRIC), "proto", "79")
-            run("ip", "-n", self.netns, "route", "add", *dead_end)
-        for name in ("frr-run", "zebra", "bgpd"):
-            argv = self.argv(name)
-            if name == "frr-run":
-                run(*argv)
-                continue
-            self._namespaces.start(self.netns, *argv, log=self._log)
-            wait_for(lambda name=name: (self.run_dir / f"{name}.vty").exists(), f"{name} serves")  # type: ignore[misc]
-
-    def argv(self, unit: str, verb: str = "argv") -> tuple[str, ...]:
-        units = {found.name: found for part in render_all(self.plan) for found in part.units}
-        argv: tuple[str, ...] = getattr(units[f"dmvpn-acme-{unit}"], verb)
-        here = {"/run/dmvpn/acme/frr": str(self.run_dir), "/etc/dmvpn/acme/current": str(self.tree)}
-        for there, path in here.items():
-            argv = tuple(argument.replace(there, path) for argument in argv)
-        return argv
-
-    def kernel_routes(self) -> set[str]:
-        return {
-            route["dst"] for route in json.loads(run("ip", "-n", self.netns, "-j", "route", "show", "proto", "bgp"))
-        }
-
-    def show(self, command: str) -> dict[str, Any]:
-        shown = json.loads(run("vtysh", "--vty_socket", str(self.run_dir), "-c", f"show {command} json"))
-        assert isinstance(shown, dict)
-        return shown
-
-
 @pytest.fixture
 def pair(namespaces: Namespaces, tmp_path: Path) -> tuple[Speaker, Speaker]:
-    for directory in (tmp_path, *tmp_path.parents):
-        if directory.stat().st_mode & 0o005 != 0o005 and directory.is_relative_to("/tmp"):
-            directory.chmod(0o755)  # pytest's are 0700, and bgpd reads as user frr
+    readable(tmp_path)
     hub = Speaker(namespaces, plans.hub(), tmp_path / "hub")
     spoke = Speaker(namespaces, plans.spoke(), tmp_path / "spoke")
     run("ip", "link", "add", "acme-blue", "netns", hub.netns, "type", "veth", "peer", "acme-blue", "netns", spoke.netns)
