@@ -8,7 +8,9 @@ from security_cases import HIGH, LOW, OTHER, PRIVATE, PUBLIC, connected, sa, ter
 from dmvpn.daemon.security import (
     CANDIDATE_LIMIT,
     RETRY_FIRST_S,
+    RETRY_HUB_LAST_S,
     RETRY_LAST_S,
+    Address,
     Disconnect,
     Down,
     Remote,
@@ -54,8 +56,17 @@ def test_what_is_tried_is_not_tried_again_before_its_back_off_is_over() -> None:
     assert len(security.due(RETRY_FIRST_S)) == 1
 
 
-def test_the_back_off_doubles_up_to_its_last_value_and_stays_there() -> None:
-    security = Security(LOW)
+@pytest.mark.parametrize(
+    ("hubs", "expected"),
+    [
+        pytest.param(frozenset(), [3.0, 6.0, 12.0, 24.0, *[RETRY_LAST_S] * 3], id="a spoke"),
+        pytest.param(frozenset({HIGH}), [3.0, 6.0, *[RETRY_HUB_LAST_S] * 5], id="a hub"),
+    ],
+)
+def test_the_back_off_doubles_up_to_its_last_value_and_stays_there(
+    hubs: frozenset[Address], expected: list[float]
+) -> None:
+    security = Security(LOW, hubs)
     security.want(HIGH, (PUBLIC,), 0.0)
     now, pauses = 0.0, []
     for _ in range(7):
@@ -64,7 +75,7 @@ def test_the_back_off_doubles_up_to_its_last_value_and_stays_there() -> None:
         assert due is not None
         pauses.append(due - now)
         now = due
-    assert pauses == [3.0, 6.0, 12.0, 24.0, RETRY_LAST_S, RETRY_LAST_S, RETRY_LAST_S]
+    assert pauses == expected
 
 
 def test_a_peer_that_is_away_for_a_day_is_still_tried() -> None:

@@ -38,7 +38,8 @@ class Ike:
         self._on_up = on_up
         self._on_down = on_down
         self._loop = asyncio.get_running_loop()
-        self._security = Security(settings.transport)
+        hubs = frozenset(hub.nbma for cloud in settings.clouds for hub in cloud.hubs)
+        self._security = Security(settings.transport, hubs)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vici")
         self._session: ViciSession | None = None
         self._wake = asyncio.Event()

@@ -24,6 +24,7 @@ ALIVE = frozenset({"ESTABLISHED", "REKEYING"})
 ATTEMPTED = frozenset({"CREATED", "CONNECTING"})
 RETRY_FIRST_S = 3.0
 RETRY_LAST_S = 30.0
+RETRY_HUB_LAST_S = 10.0  # without its hub a spoke has nothing, and a hub that returns calls nobody
 DOUBLINGS_LIMIT = 8
 CHILDLESS_S = 5.0  # an IKE SA may be this long without a child while it is being made
 SETTLE_S = 2.0  # how long two SAs of a pair may stand, so that both ends have seen both
@@ -96,8 +97,9 @@ class _Wanted:
 class Security:
     """The pairs this router is one end of. `now` is seconds on one clock throughout."""
 
-    def __init__(self, own: Address) -> None:
+    def __init__(self, own: Address, hubs: frozenset[Address] = frozenset()) -> None:
         self._own = own
+        self._hubs = hubs
         self._wanted: dict[Address, _Wanted] = {}
         self._recalled: dict[Address, _Wanted] = {}  # stood when charon died, wanted by the other end alone
         self._began: dict[str, float] = {}  # by unique id: when it was established, on our clock
@@ -215,7 +217,8 @@ class Security:
                 continue
             doublings = min(wanted.tries, DOUBLINGS_LIMIT)  # or a peer that is away for hours overflows the float
             wanted.tries += 1
-            wanted.next_try = now + min(RETRY_FIRST_S * 2**doublings, RETRY_LAST_S)
+            last_s = RETRY_HUB_LAST_S if nbma in self._hubs else RETRY_LAST_S
+            wanted.next_try = now + min(RETRY_FIRST_S * 2**doublings, last_s)
             for index, remote in enumerate(wanted.remotes):
                 name = connection_name(nbma, index)
                 wanted.connections.add(name)
