@@ -298,6 +298,18 @@ def frames_to_plane(node: LabNode) -> int:
     return node.call(lambda: int(path.read_text()))
 
 
+def move(lab: Lab, node: LabNode, old: str, new: str) -> None:
+    """The uplink's address changes in one step, as when an ISP gives another; the WAN knows where the new one is."""
+    wan = lab.node("internet")
+    found = wan.run(("ip", "-o", "route", "get", old)).text.split()
+    wan.run(("ip", "route", "replace", f"{new}/32", "dev", found[found.index("dev") + 1]))
+    steps = f"""addr del {old}/29 dev eth0
+addr add {new}/29 dev eth0
+route replace default via 198.51.100.1 dev eth0
+"""
+    node.run(("ip", "-batch", "-"), input=steps.encode())
+
+
 def sas(node: LabNode) -> dict[str, tuple[str, ...]]:
     """charon's IKE SAs by unique id, each with its children's, those that are up alone."""
 

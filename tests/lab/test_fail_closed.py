@@ -20,6 +20,7 @@ from fail_closed_lab import (
     frames_to_plane,
     guarded_by,
     inject,
+    move,
     on_the_wire,
     restart_unit,
     sas,
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 PEERS = 2  # of a spoke: the hub and the other one
 ATTEMPTS = 60  # frames that dmvpn-gre must have tried to send without an SA
 FORGED = 50
+EAST_MOVES = ("198.51.100.2", "198.51.100.3")
 KEY = 1
 
 
@@ -102,6 +104,10 @@ def tell_story(lab: Lab, flow: Stream) -> None:
     sent_more(flow, ATTEMPTS)
     start_unit(east, "charon")
     settle(flow, answered, "the stream after charon's clean stop")
+    for old, new in (EAST_MOVES, EAST_MOVES[::-1]):
+        move(lab, east, old, new)
+        sent_more(flow, ATTEMPTS)
+        settle(flow, answered, f"the stream after the uplink's address changed to {new}")
 
 
 @pytest.mark.parametrize(
@@ -116,8 +122,14 @@ def tell_story(lab: Lab, flow: Stream) -> None:
 def test_each_guard_alone_keeps_gre_from_leaving_in_clear(kept: frozenset[Guard]) -> None:
     with small_lab("alone") as lab, flowing(lab, "east-pc", "west-pc") as flow:
         settle(flow, direct, "a direct path while the rule set still reports hairpins")
-        with guarded_by(lab, kept), on_the_wire(lab.node("internet")) as counted:
+        with (
+            flowing(lab, "east", "hq-pc") as own,
+            guarded_by(lab, kept),
+            on_the_wire(lab.node("internet")) as counted,
+        ):
+            settle(own, answered, "the router's own stream")
             tell_story(lab, flow)
+            settle(own, answered, "the router's own stream after all that")
             seen = counted()
     log.info("guards %s: %s", sorted(kept), dict(seen))
     assert seen["esp_in_udp"] > ATTEMPTS
