@@ -9,6 +9,8 @@ from dmvpn.lab.graph import mermaid
 from dmvpn.lab.topology import NodeKind
 from dmvpn.network.lab_model import Lab
 
+TWO = ("par1", "lyo1")
+
 
 def lab(**sections: object) -> Lab:
     network, _ = demo()
@@ -54,13 +56,15 @@ def test_every_end_of_a_link_is_a_device_of_its_own() -> None:
     assert all(len(end.device) <= 15 for end in ends)
 
 
-def test_two_uplinks_with_one_public_address_share_a_nat_box() -> None:
-    shared = {"at": "internet", "nat": {"kind": "port-restricted", "public": "203.0.113.12"}}
+def test_an_uplink_may_be_behind_the_nat_box_of_another() -> None:
+    owner = {"nat": {"kind": "port-restricted", "public": "203.0.113.12"}}
     _, plans = demo()
-    uplinks = {"par1.isp1": shared, "lyo1.isp1": shared}
-    topology = topology_of(lab(uplinks=uplinks), plans)
-    boxes = [node for node in topology.of_kind(NodeKind.NAT) if "par1" in node.name or "lyo1" in node.name]
-    assert [box.bridges for box in boxes] == [{"inside": ["port0", "port1"]}]
+    topology = topology_of(lab(uplinks={"par1.isp1": owner, "lyo1.isp1": {"nat": {"behind": "par1.isp1"}}}), plans)
+    boxes = {node.name: node.bridges for node in topology.of_kind(NodeKind.NAT)}
+    assert boxes["par1-isp1-nat"] == {"inside": ["port0", "port1"]}
+    assert "lyo1-isp1-nat" not in boxes
+    assert topology.outside["par1"] == topology.outside["lyo1"]
+    assert '{{"par1-isp1-nat<br/>port-restricted NAT, 203.0.113.12"}}' in mermaid(topology)
 
 
 def test_three_members_of_a_network_get_a_switch() -> None:
@@ -93,6 +97,11 @@ def test_wan_routers_reach_everything_over_one_another() -> None:
             {"uplinks": {"par1.isp1": {"at": "internet", "nat": {"kind": "port-restricted"}}}},
             "lab.uplinks.par1.isp1.nat.public: a NAT needs an IPv4 address on the WAN; give it one",
             id="a NAT without a public address",
+        ),
+        pytest.param(
+            {"uplinks": {f"{name}.isp1": {"nat": {"kind": "symmetric", "public": "203.0.113.5"}} for name in TWO}},
+            "lyo1-isp1-nat: 203.0.113.5 is another uplink's; write behind: ROUTER.UPLINK",
+            id="two NATs with one address",
         ),
         pytest.param(
             {"hosts": {"x": {"network": "hq.dmz", "address": "10.1.0.9"}}},

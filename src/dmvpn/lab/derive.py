@@ -91,8 +91,10 @@ class _Drawing:
         quality = settled(asked, self.lab.wan)
         impairment = Impairment.of_link(quality)
         inner = End(plan.router, uplink.device)
-        kind = asked.nat.kind
-        public = asked.nat.public or uplink.public
+        shared = asked.nat.behind
+        box = self.lab.uplinks.get(shared, LabUplink()).nat if shared is not None else asked.nat
+        kind = box.kind
+        public = box.public or uplink.public
         mine = {interface.ip for interface in uplink.addresses}
         if kind is NatKind.NONE and uplink.public is not None and uplink.public not in mine:
             kind = NatKind.ONE_TO_ONE  # the file says that the world sees another address
@@ -103,7 +105,7 @@ class _Drawing:
         else:
             if not isinstance(public, IPv4Address):
                 raise WrongInput(f"{where}.nat.public", "a NAT needs an IPv4 address on the WAN", "give it one")
-            outer = self._nat_end(label, asked, kind, public, uplink)
+            outer = self._nat_end(shared or label, asked.at, nat.Box(kind, box.port, public), uplink)
             self.outside[plan.router].append(public)
         self.links[label] = Link(label, inner, outer, mtu_octets, impairment, impairment)
 
@@ -118,40 +120,39 @@ class _Drawing:
         self.behind[at] += addresses
         return End(at, device)
 
-    def _nat_end(self, label: str, asked: LabUplink, kind: NatKind, public: IPv4Address, uplink: Uplink) -> End:
-        """The NAT box of an uplink, made with the first uplink that has this public address; further ones share it."""
-        router, name = label.split(".")
-        box = next((node for node in self.of_kind(NodeKind.NAT) if ("outside", f"{public}/32") in node.addresses), None)
-        if box is not None and kind is NatKind.ONE_TO_ONE:
-            raise WrongInput(
-                f"lab.uplinks.{label}.nat.public", f"{public} is another uplink's", "a 1:1 NAT has its own"
-            )
+    def _nat_end(self, owner: str, at: str, kind: nat.Box, uplink: Uplink) -> End:
+        """A port of the NAT box that is named after the uplink `owner`; made with the first uplink behind it."""
+        name = f"{owner.replace('.', '-')}-nat"
+        box = self.nodes.get(name)
         if box is None:
-            box = self._new_box(f"{router}-{name}-nat", asked, public)
-            inside = [interface.ip for interface in uplink.addresses if isinstance(interface.ip, IPv4Address)]
-            box.nft = nat.rules(kind, asked.nat.port, public, inside)
-            lengths = {interface.version: interface.network.prefixlen for interface in uplink.addresses}
-            box.addresses += [
-                (nat.INSIDE, f"{gateway}/{lengths.get(gateway.version, gateway.max_prefixlen)}")
-                for gateway in uplink.gateways
-            ]
+            box = self._new_box(name, at, kind, uplink)
         ports = box.bridges[nat.INSIDE]
         port = f"port{len(ports)}"
         ports.append(port)
         return End(box.name, port)
 
-    def _new_box(self, name: str, asked: LabUplink, public: IPv4Address) -> Node:
+    def _new_box(self, name: str, at: str, kind: nat.Box, uplink: Uplink) -> Node:
         box = self.add_node(name, NodeKind.NAT)
-        wan = self.nodes[asked.at]
-        wan_address = WAN_ROUTERS_FROM + 1 + list(self.lab.routers).index(asked.at)
+        box.detail = str(kind)
+        inside = [interface.ip for interface in uplink.addresses if isinstance(interface.ip, IPv4Address)]
+        box.nft = nat.rules(kind, inside)
+        lengths = {interface.version: interface.network.prefixlen for interface in uplink.addresses}
+        wan = self.nodes[at]
+        wan_address = WAN_ROUTERS_FROM + 1 + list(self.lab.routers).index(at)
         device = _device("", name, {device for device, _ in wan.addresses} | {route.device for route in wan.routes})
-        wan.routes.append(Route(f"{public}/32", device))
-        self.behind[asked.at].append(public)
+        if kind.public in (address for behind in self.behind.values() for address in behind):
+            raise WrongInput(name, f"{kind.public} is another uplink's", "write behind: ROUTER.UPLINK")
+        wan.routes.append(Route(f"{kind.public}/32", device))
+        self.behind[at].append(kind.public)
         box.sysctls["net/ipv4/ip_forward"] = "1"
         box.bridges[nat.INSIDE] = []
-        box.addresses.append((nat.OUTSIDE, f"{public}/32"))
+        box.addresses += [
+            (nat.INSIDE, f"{gateway}/{lengths.get(gateway.version, gateway.max_prefixlen)}")
+            for gateway in uplink.gateways
+        ]
+        box.addresses.append((nat.OUTSIDE, f"{kind.public}/32"))
         box.routes.append(Route(EVERYWHERE[4], nat.OUTSIDE, via=wan_address, onlink=True))
-        self.links[name] = Link(name, End(name, nat.OUTSIDE), End(asked.at, device), WAN_MTU_OCTETS)
+        self.links[name] = Link(name, End(name, nat.OUTSIDE), End(at, device), WAN_MTU_OCTETS)
         return box
 
     def of_kind(self, kind: NodeKind) -> tuple[Node, ...]:

@@ -27,7 +27,7 @@ def _shape(node: Node, topology: Topology) -> str:
     detail = {
         NodeKind.ROUTER: ", ".join(str(address) for address in topology.outside.get(node.name, ())),
         NodeKind.HOST: ", ".join(address for _, address in node.addresses),
-        NodeKind.NAT: "NAT",
+        NodeKind.NAT: node.detail,
     }.get(node.kind, "")
     return f"{opening}{_quoted(f'{node.name}<br/>{detail}' if detail else node.name)}{closing}"
 

@@ -3,10 +3,11 @@
 Linux keeps the source port where it is free, whatever the destination: endpoint-independent mapping. With new packets
 from outside dropped, in forward and in input, filtering is address and port dependent: "port restricted". The drop in
 input matters: a stray packet that is answered makes a conntrack entry, and the next outbound flow then gets another
-port, which breaks hole punching.
+port, which breaks hole punching. A symmetric box filters alike, and takes another random port for every destination.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from dmvpn.network.lab_model import NatKind, NatPort
@@ -16,13 +17,28 @@ INSIDE = "inside"
 OTHER_PORT_OFFSET = 20000  # NatPort.OTHER: 4500 becomes 24500, 500 becomes 20500
 
 
-def rules(kind: NatKind, port: NatPort, public: IPv4Address, inside: Sequence[IPv4Address]) -> str:
-    """The rule set of a box whose one outer address is `public`; `inside` are the uplink addresses behind it."""
-    match kind:
+@dataclass(frozen=True, slots=True)
+class Box:
+    """What a NAT router does, and its one outer address."""
+
+    kind: NatKind
+    port: NatPort
+    public: IPv4Address
+
+    def __str__(self) -> str:
+        moved = ", other port" if self.port is NatPort.OTHER else ""
+        return f"{self.kind} NAT{moved}, {self.public}"
+
+
+def rules(box: Box, inside: Sequence[IPv4Address]) -> str:
+    """Its rule set. `inside` are addresses of an uplink behind it; a 1:1 NAT has one."""
+    match box.kind:
         case NatKind.ONE_TO_ONE:
-            return _one_to_one(public, inside[0])
+            return _one_to_one(box.public, inside[0])
         case NatKind.PORT_RESTRICTED:
-            return _port_restricted(port, public)
+            return _closed(f'{_moved(box.port, box.public)}  oifname "{OUTSIDE}" snat to {box.public}\n')
+        case NatKind.SYMMETRIC:
+            return _closed(f'  oifname "{OUTSIDE}" snat to {box.public} fully-random\n')
         case NatKind.NONE:
             return ""
 
@@ -41,18 +57,21 @@ def _one_to_one(public: IPv4Address, inside: IPv4Address) -> str:
 """
 
 
-def _port_restricted(port: NatPort, public: IPv4Address) -> str:
-    moved = ""
-    if port is NatPort.OTHER:
-        moved = "".join(
-            f'  oifname "{OUTSIDE}" udp sport {inner} snat to {public}:{inner + OTHER_PORT_OFFSET}\n'
-            for inner in (500, 4500)
-        )
+def _moved(port: NatPort, public: IPv4Address) -> str:
+    if port is NatPort.KEEP:
+        return ""
+    return "".join(
+        f'  oifname "{OUTSIDE}" udp sport {inner} snat to {public}:{inner + OTHER_PORT_OFFSET}\n'
+        for inner in (500, 4500)
+    )
+
+
+def _closed(translations: str) -> str:
+    """A box with these lines of postrouting that lets in answers only."""
     return f"""table ip nat {{
  chain postrouting {{
   type nat hook postrouting priority srcnat
-{moved}  oifname "{OUTSIDE}" snat to {public}
- }}
+{translations} }}
  chain input {{
   type filter hook input priority filter
   iifname "{OUTSIDE}" ct state new counter drop

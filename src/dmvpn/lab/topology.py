@@ -49,6 +49,7 @@ class Node:
     bridges: dict[str, list[str]] = field(default_factory=dict)  # bridge, its ports
     sysctls: dict[str, str] = field(default_factory=dict)
     nft: str = ""
+    detail: str = ""  # for the picture: what it is, in a few words
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ class NatKind(StrEnum):
     NONE = "none"
     ONE_TO_ONE = "1:1"
     PORT_RESTRICTED = "port-restricted"
+    SYMMETRIC = "symmetric"
 
 
 class NatPort(StrEnum):
@@ -22,11 +23,13 @@ class LabNat(Section):
     """A NAT router between an uplink and the WAN; it holds the uplink's gateway address."""
 
     kind: NatKind = NatKind.NONE
-    """What it does: none, 1:1 (address only), port-restricted (Linux masquerade)."""
+    """What it does: none, 1:1 (address only), port-restricted (Linux masquerade), symmetric (a port for each peer)."""
     public: Address | None = None
     """Its address on the WAN side."""
     port: NatPort = NatPort.KEEP
     """keep: the outer port is the inner one when it is free; other: always another one."""
+    behind: LinkName | None = None
+    """Behind the NAT router of this other uplink, on one network with it; then nothing else is given here."""
 
 
 class LabLink(Section):

@@ -1,11 +1,11 @@
 """The lab section names routers, uplinks and networks of the file, and its WAN holds together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from dmvpn.errors import Problem
 from dmvpn.network.checks.addresses import not_a_host
 from dmvpn.network.checks.references import unknown
-from dmvpn.network.lab_model import LabHost, LabUplink, NatKind
+from dmvpn.network.lab_model import LabHost, LabUplink, NatKind, NatPort
 from dmvpn.network.model import Network, SiteNetwork, Uplink
 from dmvpn.network.places import own_addresses, places
 from dmvpn.network.plan import Address
@@ -20,6 +20,8 @@ def uplinks(network: Network) -> Iterator[Problem]:
         key: Key = ("lab", "uplinks", name)
         if name not in known:
             yield unknown(key, "uplink", name, known)
+        elif link.nat.behind is not None:
+            yield from _behind((*key, "nat"), name, link, network, known)
         else:
             yield from _nat((*key, "nat"), name, link, known[name])
         if link.at not in network.lab.routers:
@@ -28,6 +30,9 @@ def uplinks(network: Network) -> Iterator[Problem]:
 
 def _nat(key: Key, name: str, link: LabUplink, uplink: Uplink) -> Iterator[Problem]:
     nat = link.nat
+    if nat.kind is not NatKind.PORT_RESTRICTED and nat.port is NatPort.OTHER:
+        what = f"the NAT of {name} is {nat.kind}, and port: other is for port-restricted"
+        yield Problem((*key, "port"), what, "remove the line")
     if nat.kind is NatKind.NONE:
         if nat.public is not None:
             yield Problem((*key, "public"), f"{name} has a public address and no NAT", "write kind: 1:1, or remove it")
@@ -39,6 +44,38 @@ def _nat(key: Key, name: str, link: LabUplink, uplink: Uplink) -> Iterator[Probl
         yield Problem((*key, "public"), what, f"write {uplink.public}")
 
 
+def _behind(key: Key, name: str, link: LabUplink, network: Network, known: Mapping[str, Uplink]) -> Iterator[Problem]:
+    """Two uplinks of one NAT router: on one network, told apart by its ports."""
+    other = str(link.nat.behind)
+    where = (*key, "behind")
+    if link.nat.model_fields_set != {"behind"}:
+        yield Problem(key, f"{name} is behind the NAT router of {other} and describes another", "write behind alone")
+    if other not in known or other == name:
+        yield unknown(where, "other uplink", other, set(known) - {name})
+        return
+    theirs = network.lab.uplinks.get(other, LabUplink())
+    if theirs.nat.kind in (NatKind.NONE, NatKind.ONE_TO_ONE):
+        yield Problem(where, f"{other} has no NAT router that two can share", "give it kind: port-restricted")
+    elif theirs.nat.port is NatPort.OTHER:
+        yield Problem(where, f"the NAT of {other} moves 4500 to one port, for one uplink", "remove its port: other")
+    if link.at != theirs.at:
+        yield Problem((*key[:-1], "at"), f"the NAT router of {other} is at {theirs.at}", f"write at: {theirs.at}")
+    if _subnets(known[name]) != _subnets(known[other]):
+        yield Problem(where, f"{name} is not on the network of {other}", "give both addresses and gateways of one")
+    sharing = [
+        other,
+        *(third for third, one in network.lab.uplinks.items() if one.nat.behind == other and third in known),
+    ]
+    for third in sharing[: sharing.index(name)]:
+        both = {given.ip for given in known[name].address} & {given.ip for given in known[third].address}
+        for address in sorted(both, key=str):
+            yield Problem(where, f"{address} is that of {third} too, on the same network", "change one of the two")
+
+
+def _subnets(uplink: Uplink) -> tuple[object, object]:
+    return {given.network for given in uplink.address}, set(uplink.gateway)
+
+
 def wan_addresses(network: Network) -> Iterator[Problem]:
     """What the WAN sees of two uplinks must differ."""
     if not network.lab.uplinks:
@@ -47,6 +84,8 @@ def wan_addresses(network: Network) -> Iterator[Problem]:
     for place in places(network):
         for name, uplink in place.router.uplinks.items():
             link = network.lab.uplinks.get(f"{place.name}.{name}", LabUplink())
+            if link.nat.behind is not None:
+                continue  # it shares the address on purpose
             natted = link.nat.kind is not NatKind.NONE
             outside = (link.nat.public,) if natted else tuple(given.ip for given in uplink.address)
             for address in outside:
