@@ -22,6 +22,7 @@ from dmvpn.lab import private
 from dmvpn.lab.topology import NodeKind
 from dmvpn.linux import namespaces, process
 from dmvpn.linux.namespaces import Handles
+from dmvpn.linux.pace import patience
 
 Answer = TypeVar("Answer")
 CALL_LIMIT_S = 60.0
@@ -121,7 +122,7 @@ def call_all(
     tasks: Mapping[LabNode, Callable[[], Answer]], *, timeout_s: float = CALL_LIMIT_S
 ) -> dict[LabNode, Answer | Fault]:
     """Calls in all these nodes at once; each gives its result or the Fault it raised. Nobody outlives the deadline."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + patience(timeout_s)
     answers: dict[LabNode, Answer | Fault] = {}
     waiting: dict[LabNode, tuple[int, IO[bytes]]] = {}
     try:

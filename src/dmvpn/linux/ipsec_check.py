@@ -16,6 +16,7 @@ from typing import Final
 
 from dmvpn.errors import Fault
 from dmvpn.linux import namespaces, process
+from dmvpn.linux.pace import patience
 
 CHARON: Final = "/usr/lib/ipsec/charon"
 RUN: Final = Path("/run")
@@ -73,7 +74,7 @@ def _start(strongswan: Path, said: int) -> subprocess.Popen[bytes]:
 
 
 def _wait(charon: subprocess.Popen[bytes], said: int, where: Path) -> None:
-    deadline = time.monotonic() + START_LIMIT_S
+    deadline = time.monotonic() + patience(START_LIMIT_S)
     while not _answers():
         if charon.poll() is not None:
             raise Fault(str(where), f"charon does not start with it: {_trouble(said)}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from dmvpn.errors import Fault
+from dmvpn.linux.pace import patience
 
 OUTPUT_LIMIT_OCTETS = 64 * 1024 * 1024
 STDERR_SHOWN_CHARS = 600
@@ -123,7 +124,7 @@ def run(
             raise ProcessFault(argv, None, "", f"cannot be started: {error.strerror}") from error
         stack.enter_context(child)
         try:
-            stdout, stderr = _listen(child, argv, timeout_s)
+            stdout, stderr = _listen(child, argv, patience(timeout_s))
         except BaseException:
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)

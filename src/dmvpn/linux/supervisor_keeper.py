@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dmvpn.errors import Fault
+from dmvpn.linux.pace import patience
 from dmvpn.linux.process import SEARCH_PATH, find, shown
 from dmvpn.linux.services import Applied, Kept, ServiceFault, State, runs_alike
 from dmvpn.linux.supervisor_child import Child, spawn
@@ -213,7 +214,7 @@ class Keeper:
             elif entry.state is State.RUNNING and entry.child is not None:
                 if self._serves(entry):
                     entry.become(State.READY)
-                elif now > entry.started_at + entry.service.start_timeout_s:
+                elif now > entry.started_at + patience(entry.service.start_timeout_s):
                     os.kill(entry.child.pid, signal.SIGKILL)  # the back-off takes it from here
 
     def next_s(self) -> float:
@@ -277,7 +278,7 @@ class Keeper:
         while not self._serves(entry):
             if entry.child is None:
                 raise self._fault(entry, f"ended with {entry.last_exit} while it started")
-            if time.monotonic() > entry.started_at + entry.service.start_timeout_s:
+            if time.monotonic() > entry.started_at + patience(entry.service.start_timeout_s):
                 raise self._fault(entry, f"was not ready within {entry.service.start_timeout_s:g} s")
             yield
 
@@ -294,7 +295,7 @@ class Keeper:
         child = self._fork(entry, argv, None)
         self._exits[child.pid] = _RUNNING
         try:
-            deadline = time.monotonic() + entry.service.start_timeout_s
+            deadline = time.monotonic() + patience(entry.service.start_timeout_s)
             while self._exits[child.pid] == _RUNNING:
                 if time.monotonic() > deadline:
                     os.killpg(child.pid, signal.SIGKILL)

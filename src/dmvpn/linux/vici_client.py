@@ -18,6 +18,7 @@ from vici.exception import CommandException, DeserializationException, EventUnkn
 
 from dmvpn.errors import Fault
 from dmvpn.linux import certificate_names, process
+from dmvpn.linux.pace import patience
 
 _ANSWER_LIMIT_S = 15.0
 _LOAD_LIMIT_S = 20.0
@@ -130,7 +131,7 @@ class ViciSession:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._socket = _connect(path, _ANSWER_LIMIT_S)
+        self._socket = _connect(path, patience(_ANSWER_LIMIT_S))
         self._session = Session(self._socket)
 
     def close(self) -> None:

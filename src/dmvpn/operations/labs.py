@@ -25,6 +25,7 @@ from dmvpn.lab.node import LabNode, call_all
 from dmvpn.lab.running import Lab, LabStatus
 from dmvpn.lab.story import Event, Figures, Outcome, StepBegan, StepEnded, StepGoesOn, StoryBegan, StoryEnded
 from dmvpn.linux import files
+from dmvpn.linux.pace import patience
 from dmvpn.linux.services import Supervised
 from dmvpn.network.plan import Plan
 from dmvpn.operations import change, here, host, observing, pki, reading
@@ -83,7 +84,7 @@ def up(path: Path, name: str | None, report: Callable[[Progress], None]) -> Lab:
 
 def _await_routes(lab: Lab) -> list[str]:
     """Wait until the network carries packets; the routers that were not ready in time."""
-    deadline = time.monotonic() + READY_LIMIT_S
+    deadline = time.monotonic() + patience(READY_LIMIT_S)
     waiting = {node.name: node for node in lab.routers()}
     while waiting and time.monotonic() < deadline:
         answers = call_all({node: _has_routes for node in waiting.values()})
