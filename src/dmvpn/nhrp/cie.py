@@ -18,7 +18,7 @@ class Cie:
     """Wire: 12 octets, then NBMA address, NBMA subaddress and protocol address, each of which may be absent.
 
     An absent address means the one of the packet's header. `code` is a CieCode where RFC 2332 names it, and
-    `mtu_octets` is a hint that Cisco fills with the MTU of a virtual device (17912): never a route's MTU.
+    `mtu_octets` is a hint that Cisco fills with the MTU of a virtual device (17912).
     """
 
     code: int

@@ -124,7 +124,11 @@ class Core:
         neighbours = not candidates.public or any(endpoint.address in ours for endpoint in candidates.public)
         tried = dict.fromkeys((*candidates.public, *(candidates.private if neighbours else ())))
         own = {*self.settings.protocol, self.settings.nbma, *(endpoint.address for endpoint in self.private)}
-        return tuple(endpoint for endpoint in tried if endpoint.address not in own and self._is_place(endpoint))
+        return tuple(
+            endpoint
+            for endpoint in tried
+            if endpoint.address not in own and not self.is_own_nbma(endpoint.address) and self._is_place(endpoint)
+        )
 
     def _is_place(self, endpoint: Endpoint) -> bool:
         """Could a router be there? Not inside our own tunnels, for one."""
@@ -133,6 +137,38 @@ class Core:
             return True
         self.drop(DropReason.CANDIDATE, None, f"nobody can be at {endpoint.address} port {endpoint.port}")
         return False
+
+    # ------------------------------------------------------------ ours and foreign
+
+    def in_transport(self, nbma: Address | None) -> bool:
+        return nbma is not None and any(nbma in network for network in self.settings.transport)
+
+    def is_ours(self, nbma: Address) -> bool:
+        """Does the router there speak as we do? Without a transport range (a cloud in clear) all but foreign hubs."""
+        hub = self.hub_at(nbma)
+        if hub is not None:
+            return hub.ours
+        return not self.settings.transport or self.in_transport(nbma)
+
+    def can_reach(self, nbma: Address) -> bool:
+        """Foreign routers want our underlay address, and have no userspace plane."""
+        return self.is_ours(nbma) or self.hub_at(nbma) is not None or self.settings.underlay_nbma is not None
+
+    def own_nbma(self, towards: Address | None = None) -> Address:
+        """What we call ourselves in packets to that NBMA address: a transport address is known to our own alone."""
+        underlay = self.settings.underlay_nbma
+        if towards is None or underlay is None or self.is_ours(towards):
+            return self.settings.nbma
+        return underlay
+
+    def is_own_nbma(self, nbma: Address | None) -> bool:
+        return nbma is not None and nbma in (self.settings.nbma, self.settings.underlay_nbma)
+
+    def underlay_through(self, hub: Address) -> Address | None:
+        """Where foreign routers reach us, as this hub of ours vouches for it: where it sees our IKE come from."""
+        seen = self.observed.get(hub)
+        underlay = self.settings.underlay_nbma
+        return underlay if seen is None or underlay is None else seen.address
 
     # ------------------------------------------------------------ the way to others
 

@@ -32,8 +32,7 @@ class Direct:
         if bound_to != nbma and not self._is_held_elsewhere(gateway):
             self._core.emit(BindNeighbour(gateway, nbma))
         if not shortcut.next_hop_only:
-            # A CIE's MTU is a hint that Cisco fills with the figure of a virtual device: the TAP's own is right.
-            self._core.emit(InstallRoute(shortcut.prefix, gateway, None))
+            self._core.emit(InstallRoute(shortcut.prefix, gateway, shortcut.mtu_octets))
 
     def withdraw(self, shortcuts: Iterable[Shortcut]) -> None:
         """What install() was told. All routes first: without the neighbour entry they would be black holes."""

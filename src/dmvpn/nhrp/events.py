@@ -52,6 +52,7 @@ class EngineSettings:
     probe_limit: int = 3  # probes unanswered in a row before a direct path is given up
     negative_s: float = 180.0
     transport: tuple[Network, ...] = ()  # NBMA addresses of our own routers: no underlay addresses, no others' claims
+    underlay_nbma: Address | None = None  # our NBMA address to foreign routers; None: they cannot reach us
     security_wait_s: float = 20.0  # how long a shortcut waits for its SA before it is given up for negative_s
 
 

@@ -83,7 +83,7 @@ class Indications:
             self._core.drop(DropReason.RATE_LIMIT, hairpin.sender, f"indication for {source} to {destination}")
             return
         head = hairpin.packet[: IPV4_HEAD_OCTETS if source.version == 4 else IPV6_HEAD_OCTETS]
-        self._core.send(traffic_indication(self._core, own, source, head), hairpin.sender)
+        self._core.send(traffic_indication(self._core, own, source, head, hairpin.sender), hairpin.sender)
         self._core.log(Happening.REDIRECTED, destination, f"from {source} at {hairpin.sender}")
 
     def _is_redirectable(self, destination: Address, sender: Address) -> bool:

@@ -11,7 +11,7 @@ from typing import Final
 
 from dmvpn.nhrp.cie import Cie
 from dmvpn.nhrp.core import Core
-from dmvpn.nhrp.events import Address, DropReason
+from dmvpn.nhrp.events import Address, DropReason, Endpoint
 from dmvpn.nhrp.ids import Request
 from dmvpn.nhrp.messages import resolution_request
 from dmvpn.nhrp.numbers import CieCode, Kind
@@ -35,6 +35,7 @@ class Path:
     state: PathState = PathState.WAITING
     unanswered: int = 0
     rtt_s: float | None = None
+    seen_as: Endpoint | None = None  # where the peer sees our IKE, if it says so
     sent: dict[int, float] = field(default_factory=dict)  # open request ids: when
 
     @property
@@ -108,6 +109,7 @@ class Paths:
     def _stop(self, path: Path) -> None:
         path.state = PathState.WAITING
         path.rtt_s = None
+        path.seen_as = None
         self._forget_sent(path)
         self._core.timers.disarm(("probe", path.nbma))
 
@@ -147,20 +149,22 @@ class Paths:
             Request(
                 request_id=request_id,
                 kind=Kind.RESOLUTION_REQUEST,
-                source_nbma=self._core.settings.nbma,
+                source_nbma=self._core.own_nbma(path.nbma),
                 source_protocol=own,
                 asked=path.nbma,
                 on_reply=lambda reply, sender: self._answered(path, reply, sender),
                 on_error=lambda code, sender: None,  # the path's silence is what counts
             )
         )
-        self._core.send(resolution_request(self._core, own, path.protocol, request_id), path.nbma)
+        self._core.send(resolution_request(self._core, own, path.protocol, request_id, path.nbma), path.nbma)
 
     def _answered(self, path: Path, reply: Packet, sender: Address) -> None:
         if sender != path.nbma:
             self._core.drop(DropReason.UNSOLICITED, sender, f"answers a probe of {path.nbma}")
             return
         path.rtt_s = self._core.now - path.sent.get(reply.request_id, self._core.now)
+        told = reply.candidates()
+        path.seen_as = path.seen_as if told is None else told.observed
         self._forget_sent(path)
         if path.state is PathState.PROBING:
             path.state = PathState.ALIVE

@@ -57,23 +57,26 @@ def entry(
     )
 
 
-def own_entry(core: Core, like: Address) -> Cie:
-    """This station, in a packet about addresses of that family."""
+def own_entry(core: Core, like: Address, towards: Address | None = None) -> Cie:
+    """This station, in a packet about addresses of that family to the router at `towards`."""
     own = core.own_address(like)
-    return entry(core, prefix_length=like.max_prefixlen, nbma=core.settings.nbma, protocol=own)
+    return entry(core, prefix_length=like.max_prefixlen, nbma=core.own_nbma(towards), protocol=own)
 
 
-def _own_nat(core: Core, own: Address) -> CiscoNat:
-    """Where we really are, for those who read it in a request or reply; empty when not behind NAT."""
-    if core.natted_as is None:
+def _own_nat(core: Core, own: Address, real: Address | None) -> CiscoNat:
+    """Where we really are, for those who read it in a request or reply; empty when that is no secret."""
+    if real is None:
         return CiscoNat()
     whole = own.max_prefixlen
-    return CiscoNat((entry(core, prefix_length=whole, holding_time_s=0, nbma=core.natted_as, protocol=own),))
+    return CiscoNat((entry(core, prefix_length=whole, holding_time_s=0, nbma=real, protocol=own),))
 
 
-def _with_own_candidates(core: Core, packet: Packet) -> Packet:
-    ours = not core.settings.hubs or any(hub.ours for hub in core.settings.hubs)
-    return packet.with_candidates(core.candidates()) if ours else packet
+def _real_nbma(core: Core, asked: Address) -> Address | None:
+    """Behind NAT, the public address. And to a hub of ours our underlay address, since it may pass the request on to a
+    foreign router, for whom the transport address is like one behind a NAT.
+    """
+    reachable = core.settings.underlay_nbma is not None
+    return core.underlay_through(asked) if reachable and core.is_ours(asked) else core.natted_as
 
 
 def registration_request(core: Core, own: Address, hub: HubSetting, hub_protocol: Address, request_id: int) -> Packet:
@@ -90,7 +93,7 @@ def registration_request(core: Core, own: Address, hub: HubSetting, hub_protocol
         hop_count=CISCO_HOP_COUNT,
         flags=RegistrationFlag.U | RegistrationFlag.NAT,
         request_id=request_id,
-        source_nbma=core.settings.nbma,
+        source_nbma=core.own_nbma(hub.nbma),
         source_protocol=own,
         destination_protocol=hub_protocol,
         cies=(entry(core),),
@@ -99,29 +102,36 @@ def registration_request(core: Core, own: Address, hub: HubSetting, hub_protocol
     return packet.with_candidates(core.candidates()) if hub.ours else packet
 
 
-def resolution_request(core: Core, own: Address, destination: Address, request_id: int) -> Packet:
-    """RFC 2332 5.2.1, with our own candidates: the far end starts IKE as soon as it reads them."""
+def resolution_request(core: Core, own: Address, destination: Address, request_id: int, asked: Address) -> Packet:
+    """RFC 2332 5.2.1, to `asked`, with our own candidates: the far end starts IKE as soon as it reads them."""
     packet = Packet(
         kind=Kind.RESOLUTION_REQUEST,
         hop_count=CISCO_HOP_COUNT,
         flags=REQUEST_FLAGS,
         request_id=request_id,
-        source_nbma=core.settings.nbma,
+        source_nbma=core.own_nbma(asked),
         source_protocol=own,
         destination_protocol=destination,
         cies=(entry(core, prefix_length=own.max_prefixlen),),
-        extensions=(ResponderAddress(), ForwardTransit(), ReverseTransit(), _own_nat(core, own)),
+        extensions=(
+            ResponderAddress(),
+            ForwardTransit(),
+            ReverseTransit(),
+            _own_nat(core, own, _real_nbma(core, asked)),
+        ),
     )
-    return _with_own_candidates(core, packet)
+    return packet.with_candidates(core.candidates()) if core.is_ours(asked) else packet
 
 
-def reply_to(core: Core, request: Packet, kind: Kind, cies: tuple[Cie, ...], flags: int) -> Packet:
+def reply_to(
+    core: Core, request: Packet, kind: Kind, cies: tuple[Cie, ...], flags: int, requester: Address | None = None
+) -> Packet:
     """A reply: source and destination stay, and it has no extension that the request had not."""
     extensions: list[Extension] = []
     for extension in request.extensions:
         match extension:
             case ResponderAddress():
-                extensions.append(ResponderAddress(own_entry(core, request.source_protocol)))
+                extensions.append(ResponderAddress(own_entry(core, request.source_protocol, requester)))
             case ReverseTransit():
                 extensions.append(ReverseTransit())
             case ForwardTransit():
@@ -142,25 +152,34 @@ def reply_to(core: Core, request: Packet, kind: Kind, cies: tuple[Cie, ...], fla
     )
 
 
-def resolution_reply(core: Core, request: Packet, cie: Cie, *, authoritative: bool) -> Packet:
+def resolution_reply(core: Core, request: Packet, cie: Cie, requester: Address, *, authoritative: bool) -> Packet:
     flags = request.flags & KEPT_IN_REPLY
     if authoritative:
         flags |= ResolutionFlag.A | ResolutionFlag.D
-    reply = reply_to(core, request, Kind.RESOLUTION_REPLY, (cie,), flags)
+    reply = reply_to(core, request, Kind.RESOLUTION_REPLY, (cie,), flags, requester)
     own = core.own_address(request.source_protocol)
     if own is not None and reply.extension(CiscoNat) is not None:
-        reply = reply.with_extension(_own_nat(core, own))
+        reply = reply.with_extension(_own_nat(core, own, core.natted_as))
     return reply
 
 
-def registration_reply(core: Core, request: Packet, cies: tuple[Cie, ...], observed: Candidates) -> Packet:
+def registration_reply(
+    core: Core, request: Packet, cies: tuple[Cie, ...], observed: Candidates, client: Address
+) -> Packet:
     """The flags are the request's. `observed` goes to those who sent candidates of their own."""
-    reply = reply_to(core, request, Kind.REGISTRATION_REPLY, cies, request.flags)
+    reply = reply_to(core, request, Kind.REGISTRATION_REPLY, cies, request.flags, client)
     return reply if request.candidates() is None else reply.with_candidates(observed)
 
 
 def purge_request(
-    core: Core, own: Address, destination: Address, request_id: int, purged: Network, *, silent: bool
+    core: Core,
+    own: Address,
+    destination: Address,
+    request_id: int,
+    purged: Network,
+    *,
+    silent: bool,
+    towards: Address | None = None,
 ) -> Packet:
     """RFC 2332 5.2.5: forget `purged` as far as it came from us. `silent`: no reply wanted."""
     cie = entry(core, prefix_length=purged.prefixlen, holding_time_s=0, protocol=purged.network_address)
@@ -169,7 +188,7 @@ def purge_request(
         hop_count=CISCO_HOP_COUNT,
         flags=PurgeFlag.N if silent else 0,
         request_id=request_id,
-        source_nbma=core.settings.nbma,
+        source_nbma=core.own_nbma(towards),
         source_protocol=own,
         destination_protocol=destination,
         cies=(cie,),
@@ -177,14 +196,22 @@ def purge_request(
     )
 
 
-def error_indication(core: Core, own: Address, octets: bytes, about: Packet, code: ErrorCode, offset: int) -> Packet:
+def error_indication(
+    core: Core,
+    own: Address,
+    octets: bytes,
+    about: Packet,
+    code: ErrorCode,
+    offset: int,
+    towards: Address | None = None,
+) -> Packet:
     """RFC 2332 5.2.7: to the source of the offending packet, without extensions."""
     return Packet(
         kind=Kind.ERROR_INDICATION,
         hop_count=CISCO_HOP_COUNT,
         flags=0,
         request_id=0,
-        source_nbma=core.settings.nbma,
+        source_nbma=core.own_nbma(towards),
         source_protocol=own,
         destination_protocol=about.source_protocol,
         error_code=code,
@@ -193,14 +220,16 @@ def error_indication(core: Core, own: Address, octets: bytes, about: Packet, cod
     )
 
 
-def traffic_indication(core: Core, own: Address, source: Address, head: bytes) -> Packet:
+def traffic_indication(
+    core: Core, own: Address, source: Address, head: bytes, towards: Address | None = None
+) -> Packet:
     """Cisco's redirect: to `source`, the sender of the packet that took the long way; `head` is that packet's."""
     return Packet(
         kind=Kind.TRAFFIC_INDICATION,
         hop_count=CISCO_HOP_COUNT,
         flags=0,
         request_id=0,
-        source_nbma=core.settings.nbma,
+        source_nbma=core.own_nbma(towards),
         source_protocol=own,
         destination_protocol=source,
         extensions=(ForwardTransit(), ReverseTransit(), CiscoNat()),

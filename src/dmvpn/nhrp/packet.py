@@ -119,6 +119,10 @@ class Packet:
                 return Candidates.decode(Cursor(extension.data))
         return None
 
+    def without_candidates(self) -> "Packet":
+        kept = tuple(one for one in self.extensions if not (isinstance(one, VendorPrivate) and one.oui == OUI))
+        return replace(self, extensions=kept)
+
     def with_candidates(self, candidates: Candidates) -> "Packet":
         return self.with_extension(candidates.to_vendor())
 

@@ -34,6 +34,7 @@ def _saved(shortcut: Shortcut, now: float) -> SavedShortcut | None:
         next_hop_only=shortcut.next_hop_only,
         holding_time_s=shortcut.holding_time_s,
         remaining_s=(shortcut.expires or now) - now,
+        mtu_octets=shortcut.mtu_octets,
     )
 
 
@@ -62,4 +63,5 @@ def _restored(core: Core, machines: Machines, saved: SavedShortcut) -> Shortcut:
     shortcut.nbma = saved.nbma
     shortcut.ours = saved.ours
     shortcut.holding_time_s = saved.holding_time_s
+    shortcut.mtu_octets = saved.mtu_octets
     return shortcut

@@ -85,7 +85,7 @@ class Purges:
         for cie in packet.cies:
             self._purge(cie.network(packet.source_protocol), owner)
         if not packet.flags & PurgeFlag.N:
-            reply = reply_to(self._core, packet, Kind.PURGE_REPLY, packet.cies, flags=0)
+            reply = reply_to(self._core, packet, Kind.PURGE_REPLY, packet.cies, 0, sender)
             self._core.send(reply, sender or packet.source_nbma)
 
     def _purge(self, network: Network, owner: Address) -> None:
@@ -119,7 +119,7 @@ class Purges:
         if own is None or self._core.requests.is_full:
             return
         request_id = self._core.requests.take_id()
-        packet = purge_request(self._core, own, destination, request_id, purged, silent=silent)
+        packet = purge_request(self._core, own, destination, request_id, purged, silent=silent, towards=nbma)
         self._core.log(Happening.PURGED, purged, f"asked of {destination}")
         if silent:
             self._core.send(packet, nbma)
@@ -128,7 +128,7 @@ class Purges:
             Request(
                 request_id=request_id,
                 kind=Kind.PURGE_REQUEST,
-                source_nbma=self._core.settings.nbma,
+                source_nbma=packet.source_nbma,
                 source_protocol=own,
                 asked=nbma,
                 on_reply=lambda reply, sender: self._replied(request_id, destination, reply, sender),

@@ -102,21 +102,22 @@ class Queries:
                 Request(
                     request_id=query.request_id,
                     kind=Kind.RESOLUTION_REQUEST,
-                    source_nbma=self._core.settings.nbma,
+                    source_nbma=self._core.own_nbma(asked),
                     source_protocol=own,
                     asked=asked,
                     on_reply=lambda reply, sender: self._answered(query, reply, sender),
                     on_error=lambda code, sender: query.on_error(code),
                 )
             )
-            self._core.send(resolution_request(self._core, own, query.destination, query.request_id), asked)
+            packet = resolution_request(self._core, own, query.destination, query.request_id, asked)
+            self._core.send(packet, asked)
         self._arm(query)
 
     def _answered(self, query: _Query, reply: Packet, sender: Address) -> None:
         if not reply.cies:
             self._core.drop(DropReason.MALFORMED, sender, "a resolution reply without an entry")
             return
-        answer = read(reply, sender)
+        answer = read(self._core, reply, sender)
         request = self._core.requests.get(query.request_id)
         # A direct reply proves itself by coming from where it says it lives; any other must come back the way we asked.
         if request is None or sender not in (request.asked, answer.nbma):
@@ -125,13 +126,16 @@ class Queries:
         query.on_answer(answer)
 
 
-def read(reply: Packet, sender: Address) -> Answer:
-    """Whom the reply's first entry names. Behind NAT the NAT extension has the address that is reachable."""
+def read(core: Core, reply: Packet, sender: Address) -> Answer:
+    """Whom the reply's first entry names. Behind NAT the NAT extension has the address that is reachable.
+
+    A transport address is the same behind any NAT.
+    """
     cie = reply.cies[0]
     protocol = cie.protocol or reply.destination_protocol
     nbma = cie.nbma or reply.source_nbma
     nat = reply.extension(CiscoNat)
-    for real in nat.cies if nat is not None else ():
+    for real in nat.cies if nat is not None and not core.in_transport(nbma) else ():
         if real.protocol == protocol and real.nbma is not None:
             nbma = real.nbma
     return Answer(reply, cie, protocol, nbma, is_straight=sender == nbma)

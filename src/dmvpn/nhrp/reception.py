@@ -26,7 +26,7 @@ class Reception:
             self._core.drop(fault.reason, sender, str(fault))
             return
         self._core.received[packet.kind] += 1
-        if packet.source_nbma == self._core.settings.nbma and sender == self._core.settings.nbma:
+        if self._core.is_own_nbma(packet.source_nbma) and self._core.is_own_nbma(sender):
             self._core.drop(DropReason.LOOP, sender, "our own packet")
         elif not self._is_authentic(packet):
             # Without a password in the answer: RFC 2332 5.2.7 has no extensions in an error indication.

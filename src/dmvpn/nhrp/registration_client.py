@@ -197,7 +197,7 @@ class RegistrationClient:
             Request(
                 request_id=request_id,
                 kind=Kind.REGISTRATION_REQUEST,
-                source_nbma=self._core.settings.nbma,
+                source_nbma=self._core.own_nbma(hub.setting.nbma),
                 source_protocol=registration.own,
                 asked=nbma,
                 on_reply=partial(self._replied, hub, registration),

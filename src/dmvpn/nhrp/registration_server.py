@@ -221,7 +221,7 @@ class RegistrationServer:
             for number, cie in enumerate(packet.cies)
         )
         observed = Candidates(observed=self._security.observed(pending.nbma))
-        reply = registration_reply(self._core, packet, cies, observed)
+        reply = registration_reply(self._core, packet, cies, observed, pending.nbma)
         self._core.send(self._with_nat(reply, pending), pending.nbma)
 
     def _with_nat(self, reply: Packet, pending: _Pending) -> Packet:

@@ -34,7 +34,7 @@ class Requesters:
 
     def learn(self, protocol: Address, nbma: Address, candidates: Candidates | None, holding_time_s: float) -> None:
         known = self._core.bindings.get(protocol)
-        if self._core.is_own(protocol) or nbma == self._core.settings.nbma:
+        if self._core.is_own(protocol) or self._core.is_own_nbma(nbma) or not self._core.can_reach(nbma):
             return
         if known is not None and (known.kind is not BindingKind.REQUESTER or known.nbma == nbma):
             self._refresh(known, holding_time_s)

@@ -1,6 +1,6 @@
 """Resolution requests from others: answered where this router is the egress, else sent on. RFC 2332 5.2.1-2."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -65,7 +65,10 @@ class Resolution:
         if cached is not None:
             self._answer_from_cache(question, cached)
         elif route is None or not route.is_here or self._core.in_overlay(destination):
-            self._transit.forward(packet, octets, sender)
+            if self._transit.stands_between(packet, sender):
+                self._answer_for_the_far_end(question)
+            else:
+                self._transit.forward(packet, octets, sender)
         else:
             self._answer(question, self._served(destination, route))
 
@@ -122,33 +125,66 @@ class Resolution:
             self._learn(question)
         packet = question.packet
         own = self._core.own_address(packet.source_protocol)
+        to = self._way_back(question)
+        if to is None:
+            return
+        place = self._own_place(question, to)
         if code is not CieCode.OK or prefix is None:
-            cie = entry(self._core, code=code, holding_time_s=0, nbma=self._core.settings.nbma, protocol=own)
+            cie = entry(self._core, code=code, holding_time_s=0, nbma=place, protocol=own)
         else:
-            length = prefix.prefixlen
-            cie = entry(self._core, prefix_length=length, nbma=self._core.settings.nbma, protocol=own)
+            cie = entry(self._core, prefix_length=prefix.prefixlen, nbma=place, protocol=own)
             self._answered.note(prefix, packet.source_protocol, question.nbma)
-        self._reply(question, cie, authoritative=True)
+        self._reply(question, cie, to, authoritative=True)
+
+    def _answer_for_the_far_end(self, question: _Question) -> None:
+        """The two cannot reach each other: we are as near as it gets, and the requester will see that."""
+        packet = question.packet
+        to = self._way_back(question)
+        if to is None or self._refused_extension(question):
+            return
+        whole, own = packet.source_protocol.max_prefixlen, self._core.own_address(packet.source_protocol)
+        cie = entry(self._core, prefix_length=whole, nbma=self._own_place(question, to), protocol=own)
+        self._reply(question, cie, to, authoritative=False)
 
     def _answer_from_cache(self, question: _Question, binding: Binding) -> None:
         remaining = 0.0 if binding.expires is None else binding.expires - self._core.now
         cie = entry(self._core, holding_time_s=remaining, nbma=binding.claimed_nbma, protocol=binding.protocol)
-        self._answered.note(host_of(binding.protocol), question.packet.source_protocol, question.nbma)
-        self._reply(question, cie, authoritative=False, nat=binding)
+        to = self._way_back(question)
+        if to is not None:
+            self._answered.note(host_of(binding.protocol), question.packet.source_protocol, question.nbma)
+            self._reply(question, cie, to, authoritative=False, nat=binding)
 
-    def _reply(self, question: _Question, cie: Cie, *, authoritative: bool, nat: Binding | None = None) -> None:
-        reply = resolution_reply(self._core, question.packet, cie, authoritative=authoritative)
+    def _reply(
+        self, question: _Question, cie: Cie, to: Address, *, authoritative: bool, nat: Binding | None = None
+    ) -> None:
+        reply = resolution_reply(self._core, question.packet, cie, question.nbma, authoritative=authoritative)
         if nat is not None and nat.claimed_nbma != nat.nbma and reply.extension(CiscoNat) is not None:
             real = entry(self._core, holding_time_s=0, nbma=nat.nbma, protocol=nat.protocol)
             reply = reply.with_extension(CiscoNat((real,)))
-        to = question.nbma
-        if not question.is_straight and not self._may_go_straight(question):
-            by = self._core.next_hop(question.packet.source_protocol)
-            if by is None:
-                self._core.drop(DropReason.UNREACHABLE, question.sender, f"no way to answer {to}")
-                return
-            to = by
-        self._core.send(reply, to)
+        if question.is_straight and authoritative and reply.candidates() is not None:
+            # It may compare: a NAT that shows another port to every peer is known by that.
+            seen = self._security.observed(to)
+            reply = reply.with_candidates(replace(self._core.candidates(), observed=seen))
+        self._core.send(self._transit.readable(reply, to), to)
+
+    def _way_back(self, question: _Question) -> Address | None:
+        """Straight to the requester if possible, else by its hub. None: dropped, since there is neither."""
+        if question.is_straight or self._may_go_straight(question):
+            return question.nbma
+        by = self._core.next_hop(question.packet.source_protocol)
+        if by is None:
+            self._core.drop(DropReason.UNREACHABLE, question.sender, f"no way to answer {question.nbma}")
+        return by
+
+    def _own_place(self, question: _Question, to: Address) -> Address:
+        """Where the requester finds us. By a hub of ours a foreign one is told what that hub itself sees.
+
+        Who has no underlay address that foreign routers could use names its transport address: the hub then stands in.
+        """
+        requester = question.nbma
+        if to == requester or self._core.is_ours(requester) or not self._core.is_ours(to):
+            return self._core.own_nbma(requester)
+        return self._core.underlay_through(to) or self._core.settings.nbma
 
     def _may_go_straight(self, question: _Question) -> bool:
         """The SA is up, and the same question was not answered over it already: asked again, the answer got lost.
@@ -188,6 +224,8 @@ class Resolution:
 
     def _whereabouts(self, packet: Packet, sender: Address | None) -> Address:
         """The requester's NBMA address: what the hubs pass on, or where a direct request really comes from."""
+        if self._core.in_transport(packet.source_nbma):
+            return packet.source_nbma if sender is None or self._core.hub_at(sender) is not None else sender
         if sender is None or self._core.hub_at(sender) is not None:
             nat = packet.extension(CiscoNat)
             for real in nat.cies if nat is not None else ():

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from dmvpn.nhrp.candidates import Candidates
 from dmvpn.nhrp.events import Address, Endpoint, Network
 from dmvpn.nhrp.rib import Route, host_of
 
@@ -66,7 +67,9 @@ class Shortcut:
     nbma: Address | None = None
     offered: Network | None = None
     candidates: tuple[Endpoint, ...] = ()
+    whereabouts: Candidates | None = None  # what the answer said of the peer's; the candidates are those worth trying
     ours: bool = True  # a peer that speaks our extension is probed
+    mtu_octets: int | None = None  # of its tunnel, where that is less than ours
     holding_time_s: float = 0.0
     expires: float | None = None
     refresh_at: float = 0.0

@@ -8,6 +8,8 @@ from functools import partial
 from typing import Final
 
 from dmvpn.nhrp.authorisation import Authorisations
+from dmvpn.nhrp.candidates import Candidates
+from dmvpn.nhrp.cie import Cie
 from dmvpn.nhrp.core import Core
 from dmvpn.nhrp.endings import USER, Endings
 from dmvpn.nhrp.events import Address, DropReason, Happening, Network
@@ -18,6 +20,8 @@ from dmvpn.nhrp.rib import host_of
 from dmvpn.nhrp.security import Security
 from dmvpn.nhrp.shortcut import Shortcut, ShortcutState, WhyNot
 
+MTU_LEAST_V4: Final = 576  # RFC 791 3.2: every host takes that much
+MTU_LEAST_V6: Final = 1280  # RFC 8200 5
 PROBE_WAIT_S: Final = 15.0  # from SA to first answer, the authorisation included
 REFUSED_LIMIT: Final = 8
 REFRESH_PART: Final = 2 / 3  # of the holding time
@@ -99,10 +103,12 @@ class Shortcuts:
     def _unusable(self, shortcut: Shortcut, answer: Answer) -> WhyNot | None:
         if answer.cie.code != CieCode.OK:
             return WHY_OF_CODE.get(answer.cie.code, WhyNot.NO_BINDING)
-        if answer.nbma == self._core.settings.nbma or self._core.is_own(answer.protocol):
+        if self._core.is_own_nbma(answer.nbma) or self._core.is_own(answer.protocol):
             return WhyNot.NO_BINDING
         if answer.nbma == self._core.next_hop(shortcut.destination):
             return WhyNot.VIA_HUB
+        if not self._core.can_reach(answer.nbma):
+            return WhyNot.NO_SECURITY
         if shortcut.next_hop_only and answer.protocol != shortcut.destination:
             return WhyNot.NO_BINDING
         return None
@@ -110,15 +116,31 @@ class Shortcuts:
     def _take(self, shortcut: Shortcut, answer: Answer) -> None:
         if shortcut.nbma not in (None, answer.nbma):
             self.endings.leave_peer(shortcut)
-        candidates = answer.packet.candidates()
+        candidates = self._candidates(answer)
         if answer.is_straight:
             candidates = self._security.witnessed(candidates, answer.nbma)
         shortcut.nbma = shortcut.peer = answer.nbma
         shortcut.gateway = answer.protocol
         shortcut.offered = self._offered(shortcut, answer)
         shortcut.ours = candidates is not None
+        shortcut.whereabouts = candidates
         shortcut.candidates = self._core.worth_trying(candidates)
         shortcut.holding_time_s = self._holding_time_s(answer)
+        shortcut.mtu_octets = self._mtu_octets(shortcut.offered, answer.cie)
+
+    def _candidates(self, answer: Answer) -> Candidates | None:
+        """None from a foreign router: some copy what they do not know into the reply."""
+        candidates = answer.packet.candidates()
+        echoed = candidates == self._core.candidates() and candidates != Candidates()
+        return None if echoed or not self._core.is_ours(answer.nbma) else candidates
+
+    def _mtu_octets(self, prefix: Network, cie: Cie) -> int | None:
+        """What the responder says its tunnel takes, if it is less than ours takes and can be true.
+
+        IOS sends 17912, 17916 or 1514, figures of a virtual device, and others 0: then our own has to do.
+        """
+        least = MTU_LEAST_V4 if prefix.version == 4 else MTU_LEAST_V6
+        return cie.mtu_octets if least <= cie.mtu_octets < self._core.settings.mtu_octets else None
 
     def _holding_time_s(self, answer: Answer) -> float:
         return float(answer.cie.holding_time_s or self._core.settings.holding_time_s)
@@ -306,6 +328,10 @@ class Shortcuts:
         same = (answer.nbma, answer.protocol) == (shortcut.nbma, shortcut.gateway)
         if answer.cie.code == CieCode.OK and same and self._offered(shortcut, answer) == shortcut.prefix:
             self._queries.close(shortcut.destination)
+            mtu_octets = self._mtu_octets(shortcut.prefix, answer.cie)
+            if mtu_octets != shortcut.mtu_octets:
+                shortcut.mtu_octets = mtu_octets
+                self.endings.direct.install(shortcut, answer.protocol, answer.nbma)
             shortcut.holding_time_s = self._holding_time_s(answer)
             self._hold(shortcut, shortcut.holding_time_s)
             return

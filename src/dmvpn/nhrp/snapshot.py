@@ -34,6 +34,7 @@ class SavedShortcut:
     next_hop_only: bool
     holding_time_s: float
     remaining_s: float
+    mtu_octets: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,12 @@ def _shortcut(saved: Any) -> SavedShortcut:
         next_hop_only=bool(saved["next_hop_only"]),
         holding_time_s=float(saved["holding_time_s"]),
         remaining_s=float(saved["remaining_s"]),
+        mtu_octets=_optional_integer(saved.get("mtu_octets")),
     )
+
+
+def _optional_integer(saved: Any) -> int | None:
+    return None if saved is None else int(saved)
 
 
 def _endpoint(saved: Any) -> Endpoint | None:

@@ -85,19 +85,18 @@ class Vouching:
 
         What it registered is its own word, so it counts only as long as it cannot be another's address.
         """
-        if self._in_transport(sender):
-            return frozenset((sender,))
+        if self._core.in_transport(sender):
+            # To foreign routers it is where its IKE comes from.
+            seen = self._security.observed(sender)
+            return frozenset((sender,) if seen is None else (sender, seen.address))
         of_sender = self._core.bindings.of_nbma(sender)
         claimed = {one.claimed_nbma for one in of_sender if one.kind is BindingKind.REGISTERED}
         return frozenset((sender, *(one for one in claimed if not self._is_of_another(one))))
 
     def _is_of_another(self, claimed: Address) -> bool:
         core = self._core
-        taken = claimed == core.settings.nbma or core.hub_at(claimed) is not None or self._in_transport(claimed)
+        taken = core.is_own_nbma(claimed) or core.hub_at(claimed) is not None or core.in_transport(claimed)
         return taken or self._security.is_up(claimed) or bool(core.bindings.of_nbma(claimed))
-
-    def _in_transport(self, nbma: Address) -> bool:
-        return any(nbma in network for network in self._core.settings.transport)
 
 
 def speaker(packet: Packet) -> Address:
