@@ -25,7 +25,8 @@ def init(file: FileOption = FILE, directory: DirectoryOption = Path("pki")) -> N
 @app.command()
 def issue(
     routers: Annotated[
-        list[str] | None, typer.Argument(metavar="[ROUTER]...", help="Without one: all of ours.")
+        list[str] | None,
+        typer.Argument(metavar="[ROUTER]...", help="Without one: all of ours. A foreign router by its name."),
     ] = None,
     file: FileOption = FILE,
     directory: DirectoryOption = Path("pki"),
@@ -36,8 +37,11 @@ def issue(
     loaded = reading.read(file)
     for router in routers or reading.our_routers(loaded):
         issued = pki.issue(loaded, directory, router)
-        prefixes = " ".join(map(str, issued.claims.prefixes))
         claims = issued.claims
+        if claims is None:
+            say(f"{router}: {issued.directory}: foreign; import router.pem, router.key and both authorities there")
+            continue
+        prefixes = " ".join(map(str, claims.prefixes))
         say(f"{router}: {issued.directory}: {claims.role.value}, transport {claims.transport}, may announce {prefixes}")
 
 

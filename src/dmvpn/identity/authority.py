@@ -33,7 +33,10 @@ _IPSEC_IKE = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.17")  # id-kp-ipsecIKE, RFC 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A certificate as `pki list` shows it. `claims` is None for a CA; `blocks` are its RFC 3779 prefixes."""
+    """A certificate as `pki list` shows it; `blocks` are its RFC 3779 prefixes.
+
+    `claims` is None for a CA and for a foreign router.
+    """
 
     subject: str
     issuer: str
@@ -59,31 +62,15 @@ def create_authority(
 
     `now` is aware of its time zone. Its address blocks are the transport range: no certificate below can claim more.
     """
-    check_name("network", network)
     ranges = [transport_range] if isinstance(transport_range, IPv4Network | IPv6Network) else list(transport_range)
-    key = ec.generate_private_key(_CURVE())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{network[:48]} DMVPN CA")])
-    usage = x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    builder = (
-        _builder(name, name, key.public_key(), now, now + timedelta(days=days))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(identifier, critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
-        .add_extension(_blocks(ranges), critical=True)
-    )
-    return _pem(builder.sign(key, _HASH())), _key_pem(key, passphrase)
+    return _authority(network, "DMVPN CA", _blocks(ranges), now + timedelta(days=days), now, passphrase)
+
+
+def create_foreign_authority(
+    network: str, *, now: datetime, days: int = AUTHORITY_DAYS, passphrase: bytes | None = None
+) -> tuple[bytes, bytes]:
+    """A second CA, for routers that are not ours: without address blocks, so charon never takes one for the other."""
+    return _authority(network, "DMVPN foreign CA", None, now + timedelta(days=days), now, passphrase)
 
 
 def issue(
@@ -102,46 +89,33 @@ def issue(
     `identity` is what the router calls itself in IKE, a DNS name; `passphrase` opens the CA's key. The certificate ends
     no later than the CA's. Raises WrongInput for claims that the CA cannot vouch for and for keys that do not fit.
     """
-    check_name("identity", identity)
-    authority = load_certificate(ca_certificate)
-    signer = _load_key(ca_key, passphrase)
-    if signer.public_key() != authority.public_key():
-        raise WrongInput("CA", "the key does not belong to the certificate", "give both from one `dmvpn pki init`")
-    _check(router, _blocks_of(authority))
-    if public_key is None:
-        key = ec.generate_private_key(_CURVE())
-        subject_key, key_pem = key.public_key(), _key_pem(key, None)
-    else:
-        subject_key, key_pem = _load_public_key(public_key), None
-    ends = min(now + timedelta(days=days), authority.not_valid_after_utc)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, identity[:64])])
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    names = [x509.DNSName(identity), *(x509.IPAddress(address) for address in router.overlay)]
-    purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH, _IPSEC_IKE]
+    issuer = _opened(ca_certificate, ca_key, passphrase)
+    _check(router, _blocks_of(issuer.certificate))
     ours = x509.UnrecognizedExtension(x509.ObjectIdentifier(claims.OID), router.extension())
-    issuer_id = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    builder = (
-        _builder(subject, authority.subject, subject_key, now, ends)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(subject_key), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_id), critical=False)
-        .add_extension(_blocks([ip_network(router.transport)]), critical=True)
-        .add_extension(ours, critical=False)
-    )
-    return _pem(builder.sign(signer, _HASH())), key_pem
+    extensions: list[tuple[x509.ExtensionType, bool]] = [(_blocks([ip_network(router.transport)]), True), (ours, False)]
+    names: list[x509.GeneralName] = [x509.IPAddress(address) for address in router.overlay]
+    return _certificate(issuer, identity, names, extensions, public_key, now, days)
+
+
+def issue_foreign(
+    ca_certificate: bytes,
+    ca_key: bytes,
+    identity: str,
+    public_key: bytes | None = None,
+    *,
+    now: datetime,
+    days: int = ROUTER_DAYS,
+    passphrase: bytes | None = None,
+) -> tuple[bytes, bytes | None]:
+    """A foreign router's certificate and key, as `issue` gives them: a name, and nothing that others do not know.
+
+    What such a router may be and announce stands in the network file. Raises WrongInput for a CA with address blocks:
+    that one is our own routers'.
+    """
+    issuer = _opened(ca_certificate, ca_key, passphrase)
+    if _blocks_of(issuer.certificate):
+        raise WrongInput("CA", "is that of our own routers", "give the foreign one, of `dmvpn pki init`")
+    return _certificate(issuer, identity, [], [], public_key, now, days)
 
 
 def create_request(identity: str) -> tuple[bytes, bytes]:
@@ -185,7 +159,7 @@ def describe(certificate: bytes) -> Description:
         authority=authority,
         names=tuple(str(name.value) for name in names) if names is not None else (),
         blocks=_blocks_of(read),
-        claims=None if authority else Claims.from_certificate(read.public_bytes(serialization.Encoding.DER)),
+        claims=Claims.from_certificate(read.public_bytes(serialization.Encoding.DER)) if _has_claims(read) else None,
         sha256=read.fingerprint(hashes.SHA256()).hex(),
     )
 
@@ -196,6 +170,101 @@ def load_certificate(pem: bytes) -> x509.Certificate:
         return x509.load_pem_x509_certificate(pem)
     except ValueError as error:
         raise WrongInput("certificate", f"cannot be read: {error}", "give a PEM file") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Issuer:
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+
+def _opened(ca_certificate: bytes, ca_key: bytes, passphrase: bytes | None) -> _Issuer:
+    certificate = load_certificate(ca_certificate)
+    key = _load_key(ca_key, passphrase)
+    if key.public_key() != certificate.public_key():
+        raise WrongInput("CA", "the key does not belong to the certificate", "give both from one `dmvpn pki init`")
+    return _Issuer(certificate, key)
+
+
+def _authority(
+    network: str,
+    what: str,
+    blocks: x509.UnrecognizedExtension | None,
+    ends: datetime,
+    now: datetime,
+    passphrase: bytes | None,
+) -> tuple[bytes, bytes]:
+    check_name("network", network)
+    key = ec.generate_private_key(_CURVE())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{network[:40]} {what}")])
+    usage = x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    builder = (
+        _builder(name, name, key.public_key(), now, ends)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(identifier, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+    )
+    if blocks is not None:
+        builder = builder.add_extension(blocks, critical=True)
+    return _pem(builder.sign(key, _HASH())), _key_pem(key, passphrase)
+
+
+def _certificate(
+    issuer: _Issuer,
+    identity: str,
+    further_names: list[x509.GeneralName],
+    extensions: list[tuple[x509.ExtensionType, bool]],
+    public_key: bytes | None,
+    now: datetime,
+    days: int,
+) -> tuple[bytes, bytes | None]:
+    check_name("identity", identity)
+    authority = issuer.certificate
+    if public_key is None:
+        key = ec.generate_private_key(_CURVE())
+        subject_key, key_pem = key.public_key(), _key_pem(key, None)
+    else:
+        subject_key, key_pem = _load_public_key(public_key), None
+    ends = min(now + timedelta(days=days), authority.not_valid_after_utc)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, identity[:64])])
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    names = [x509.DNSName(identity), *further_names]
+    purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH, _IPSEC_IKE]
+    issuer_id = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    builder = (
+        _builder(subject, authority.subject, subject_key, now, ends)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(subject_key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_id), critical=False)
+    )
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical=critical)
+    return _pem(builder.sign(issuer.key, _HASH())), key_pem
 
 
 def _check(router: Claims, blocks: Sequence[Network]) -> None:
@@ -235,6 +304,10 @@ def _blocks_of(certificate: x509.Certificate) -> tuple[Network, ...]:
     except x509.ExtensionNotFound:
         return ()
     return addrblock.decode(found.value.public_bytes())
+
+
+def _has_claims(certificate: x509.Certificate) -> bool:
+    return any(extension.oid.dotted_string == claims.OID for extension in certificate.extensions)
 
 
 def _find(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:

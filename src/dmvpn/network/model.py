@@ -218,7 +218,7 @@ class Router(Section):
     """One router of a site."""
 
     platform: Platform = Platform.DEBIAN
-    """debian and alpine are ours; vyos and cisco-ios are foreign."""
+    """debian and alpine are ours; frr (its nhrpd, on any Linux), vyos and cisco-ios are foreign."""
     transport: Address | None = None
     """Its transport address; absent: the range with the last bits of its first tunnel address."""
     ports: dict[Port, Bond] = Field(default_factory=dict)

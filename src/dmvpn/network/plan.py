@@ -22,7 +22,8 @@ class Role(StrEnum):
 class Platform(StrEnum):
     DEBIAN = "debian"
     ALPINE = "alpine"
-    VYOS = "vyos"
+    FRR = "frr"  # FRR's nhrpd on any Linux
+    VYOS = "vyos"  # from 1.5 on, the same nhrpd
     CISCO_IOS = "cisco-ios"
 
 
@@ -138,7 +139,7 @@ class Bfd:
 
 @dataclass(frozen=True, slots=True)
 class ForeignPeer:
-    """A router of the cloud for which the file vouches, because no certificate of ours does. See `claims: {from: file}`."""
+    """A router for which the file vouches, because no certificate of ours does. See `claims: {from: file}`."""
 
     router: str
     identity: str  # in its certificate: ROUTER.DOMAIN
