@@ -124,6 +124,20 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
+class RulesRow:
+    """Our nftables table and what became of it: who took it away, and how often it was put back. Times are ages."""
+
+    table: str
+    mended: int
+    last_s: float | None  # since it was put back
+    missing_s: float | None  # how long it was not there, or not whole, that time
+    by: str  # the program that did it, as far as the kernel says
+    contested: bool  # so often that it is left for some seconds each time
+    damaged_s: float | None  # since when it is not whole; None: it is
+    trouble: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     network: str
     router: str
@@ -138,6 +152,7 @@ class NodeStatus:
     bgp: tuple[dict[str, Any], ...]
     guards: dict[str, int]  # packets that the fail-closed rules stopped
     troubles: tuple[Trouble, ...]
+    rules: RulesRow | None = None
 
 
 @dataclass(frozen=True, slots=True)

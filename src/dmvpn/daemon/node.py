@@ -10,6 +10,7 @@ from typing import Any
 
 from dmvpn.daemon.authority import Authority
 from dmvpn.daemon.cloud import Cloud, Doors
+from dmvpn.daemon.guards import RuleGuard
 from dmvpn.daemon.ike import Ike
 from dmvpn.daemon.memory import Memory
 from dmvpn.daemon.security import Down, Up
@@ -52,6 +53,8 @@ class Node:
         self.clouds: dict[str, Cloud] = {}
         self.ike = Ike(settings, self._security_up, self._security_down)
         self.routewatch = RouteWatch()
+        paths = settings.paths
+        self.rules = RuleGuard(settings.network, paths.swanctl_conf.with_name("nftables.nft"), paths.gre.parent)
         self._loop = asyncio.get_running_loop()
         self._neighbours = Neighbours(settings.route_protocol)
         self._routes = Routes(settings.shortcut_table, settings.route_protocol)
@@ -71,6 +74,7 @@ class Node:
         self._route_events(self.routewatch.start())
         self._loop.add_reader(self.routewatch.fileno(), self._routes_changed)
         self._loop.add_reader(self._questions.fileno(), self._asked)
+        self.rules.open()
         for one in self.clouds.values():
             one.open()
 
@@ -79,6 +83,7 @@ class Node:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.ike.run())
+                group.create_task(self.rules.run())
                 if self._uses_userspace():
                     group.create_task(self._plane.run())
                     group.create_task(self._poll_plane())
@@ -88,6 +93,7 @@ class Node:
 
     def close(self) -> None:
         self._remember()
+        self.rules.close()
         for cloud in self.clouds.values():
             cloud.close()
         self._loop.remove_reader(self.routewatch.fileno())

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from dmvpn.daemon.cloud import Cloud
-from dmvpn.daemon.control import CacheRow, CloudRow, HubRow, NodeStatus, PeerRow, State, Trouble
+from dmvpn.daemon.control import CacheRow, CloudRow, HubRow, NodeStatus, PeerRow, RulesRow, State, Trouble
 from dmvpn.daemon.node import Node
 from dmvpn.daemon.paths import WHY
 from dmvpn.errors import Fault
@@ -22,6 +22,7 @@ SEVERE, WARNING, REMARK = 3, 2, 1
 NO_SA = "no SA stands"
 ESTABLISHED = "Established"
 BGP_SETTLES_S = 20.0
+REMEMBERED_S = 3600.0  # how long a rule set that was put back is worth a word
 PATIENCE_S = 10.0  # how long a shortcut may be on its way before it is worth a word
 CISCO_LETTERS = {
     BindingKind.HUB: "S",
@@ -40,10 +41,8 @@ async def status(node: Node) -> NodeStatus:
     peers = tuple(row for name, view in seen.items() for row in _peers(node, name, view))
     sessions = {str(one["address"]): str(one["state"]) for one in bgp}
     troubles = [*_troubles(node, hubs, peers), *bgp_trouble]
-    if not guards:
-        rules = node.settings.paths.swanctl_conf.with_name("nftables.nft")
-        what = "the fail-closed rules are gone: somebody flushed the rule set (two other guards hold)"
-        troubles.append(Trouble(SEVERE, what, f"nft -f {rules}"))
+    rules = node.rules.view()
+    troubles += rules_troubles(rules, guards)
     return NodeStatus(
         network=node.settings.network,
         router=node.settings.router,
@@ -58,6 +57,7 @@ async def status(node: Node) -> NodeStatus:
         bgp=bgp,
         guards=guards,
         troubles=tuple(sorted(troubles, key=lambda trouble: -trouble.severity)),
+        rules=rules,
     )
 
 
@@ -76,6 +76,28 @@ def moments(node: Node) -> list[dict[str, Any]]:
         for one in cloud.moments
     ]
     return sorted(rows, key=lambda row: -row["age_s"])
+
+
+def rules_troubles(rules: RulesRow, guards: dict[str, int]) -> list[Trouble]:
+    """The rules are one guard of three: while they are away, nothing leaves in clear either."""
+    look, by = f"nft list table inet {rules.table}", f" by {rules.by}" if rules.by else ""
+    if rules.damaged_s is not None or not guards:
+        why = f"; they cannot be put back: {rules.trouble}" if rules.trouble else ""
+        fight = "; another program keeps changing them" if rules.contested else ""
+        what = f"the fail-closed rules are gone: somebody flushed the rule set (two other guards hold){fight}{why}"
+        return [Trouble(SEVERE, what, look)]
+    if rules.contested:
+        what = f"another program keeps changing the fail-closed rules{by}: they were put back {rules.mended} times"
+        return [Trouble(SEVERE, what, look)]
+    if rules.last_s is None or rules.missing_s is None or rules.last_s > REMEMBERED_S:
+        return []
+    ago = f"{rules.last_s:.0f} s" if rules.last_s < 100 else f"{rules.last_s / 60:.0f} min"
+    times = f", {rules.mended} times since dmvpnd started" if rules.mended > 1 else ""
+    what = (
+        f"the fail-closed rules were changed{by} and put back {ago} ago after {rules.missing_s:.2f} s{times}"
+        " (two other guards held)"
+    )
+    return [Trouble(REMARK, what, look)]
 
 
 def _guards(network: str) -> dict[str, int]:
