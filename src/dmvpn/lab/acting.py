@@ -23,6 +23,7 @@ from dmvpn.lab.running import BOTH, Lab
 from dmvpn.lab.scenario import Step, Way
 from dmvpn.lab.story import Figures
 from dmvpn.lab.stream import Packet, Stream
+from dmvpn.linux.pace import patience
 from dmvpn.linux.process import Result
 from dmvpn.linux.process import shown as shown_output
 
@@ -149,7 +150,7 @@ def _execute(stage: Stage, run: scenario.Execute) -> Figures:
         if not why:
             kept = {name: follow(document, path) for name, path in run.keep.items()}
             return {"seconds": seconds, **{name: _figure(value) for name, value in kept.items()}}
-        if seconds >= run.within:
+        if seconds >= patience(run.within):
             raise Fault(" ".join((run.on, *run.argv)), "; ".join(why))
         stage.seen(why[0])
         time.sleep(PAUSE_S)
@@ -191,9 +192,9 @@ def _until(stage: Stage, until: scenario.UntilStream) -> Figures:
                 "since_start_s": happened - flowing.packets[0].sent,
                 **_stretch(flowing, replied[-1].sequence),
             }
-        if time.monotonic() - began >= until.within:
+        if time.monotonic() - began >= patience(until.within):
             lately = "no packet came back" if not replied else f"the last of {len(replied)} went {_way(replied[-1])}"
-            raise Fault(f"stream {until.stream}", f"not {until.way} within {until.within:g} s: {lately}")
+            raise Fault(f"stream {until.stream}", f"not {until.way} within {patience(until.within):g} s: {lately}")
         stage.seen(_way(replied[-1]) if replied else "no packet has come back yet")
         time.sleep(_LOOK_S)
 

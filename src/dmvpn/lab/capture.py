@@ -12,6 +12,7 @@ from typing import IO, Final
 from dmvpn.errors import Fault
 from dmvpn.lab.node import LabNode, Running
 from dmvpn.linux import process
+from dmvpn.linux.pace import patience
 
 _START_LIMIT_S = 10.0
 _LARGEST_RECORD_OCTETS = 1 << 18
@@ -68,7 +69,7 @@ def start(node: LabNode, device: str, output: IO[bytes], *, arriving: str = "") 
     said = b""
     with read:
         while b"listening on" not in said:
-            octets = read.read(4096) if select.select([read], [], [], _START_LIMIT_S)[0] else b""
+            octets = read.read(4096) if select.select([read], [], [], patience(_START_LIMIT_S))[0] else b""
             if not octets:
                 running.stop()
                 raise Fault(node.name, f"tcpdump on {device}: {process.shown(said) or 'did not start'}")

@@ -20,6 +20,7 @@ from dmvpn.lab.private import furnish
 from dmvpn.lab.topology import Node, NodeKind
 from dmvpn.linux import namespaces
 from dmvpn.linux.namespaces import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS, Handles
+from dmvpn.linux.pace import patience
 from dmvpn.network.plan import Address
 
 CLOSET = ""  # the keeper's own network namespace: the relay's ends of all cables lie there
@@ -70,7 +71,7 @@ def start(lab: str, nodes: Sequence[Node], names: Sequence[tuple[Address, str]],
     theirs.close()
     keeper = Keeper(pid, ours, {})
     try:
-        ours.settimeout(START_LIMIT_S)
+        ours.settimeout(patience(START_LIMIT_S))
         keeper.handles = _handles(pid, _reply(ours))
     except BaseException:
         keeper.end()
@@ -99,7 +100,7 @@ def _reply(control: socket.socket) -> dict[str, dict[str, int]]:
     try:
         octets = control.recv(_REPLY_LIMIT_OCTETS)
     except TimeoutError:
-        raise Fault("lab", f"its namespaces were not there within {START_LIMIT_S:g} s") from None
+        raise Fault("lab", f"its namespaces were not there within {patience(START_LIMIT_S):g} s") from None
     if not octets:
         raise Fault("lab", "its keeper died while it started")
     reply: dict[str, Any] = json.loads(octets)

@@ -21,6 +21,7 @@ from dmvpn.lab.node import LabNode
 from dmvpn.lab.topology import End, Link, NodeKind
 from dmvpn.lab.wiring import Emulator
 from dmvpn.linux import files
+from dmvpn.linux.pace import patience
 from dmvpn.network.plan import Address
 
 DOWN_LIMIT_S = 30.0
@@ -169,14 +170,7 @@ class Lab:
 
     def down(self) -> None:
         """Ends the lab; returns when every process in it is gone. Raises Fault if that takes too long."""
-        with _process(self.keeper_pid) as descriptor:
-            if descriptor is not None and self.name in state.living(self.directory.parent):
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                if not select.select([descriptor], [], [], DOWN_LIMIT_S)[0]:
-                    raise Fault(f"lab {self.name}", f"did not end within {DOWN_LIMIT_S:g} s")
-                with suppress(ChildProcessError):
-                    os.waitpid(self.keeper_pid, 0)  # when it was this very process that brought the lab up
-        state.sweep(self.directory.parent)
+        end_keeper(self.name, self.keeper_pid, self.directory.parent)
 
     def _impairable(self, link: str) -> Link:
         known = [name for name, candidate in self.links.items() if candidate.impairable]
@@ -318,6 +312,19 @@ def ask_relay(path: Path, request: dict[str, Any]) -> dict[str, Any]:
     if not reply["ok"]:
         raise Fault("relay", str(reply["error"]))
     return reply
+
+
+def end_keeper(lab: str, pid: int, base: Path) -> None:
+    """Ends a lab's keeper and waits for it, as long as the lab is up. Raises Fault if that takes too long."""
+    with _process(pid) as descriptor:
+        if descriptor is not None and lab in state.living(base):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            limit_s = patience(DOWN_LIMIT_S)
+            if not select.select([descriptor], [], [], limit_s)[0]:
+                raise Fault(f"lab {lab}", f"did not end within {limit_s:g} s")
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)  # when it was this very process that brought the lab up
+    state.sweep(base)
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from dmvpn.linux import files
 STATE_DIRECTORY: Final = Path("/run/dmvpn-lab")
 # Every file that a lab ever keeps here; the sweep removes these and then the directory, if that left it empty.
 LOCK, DESCRIPTION, QUALITY, RELAY_SOCKET = "lock", "lab.json", "links.json", "relay.sock"
-LISTED: Final = (DESCRIPTION, QUALITY, RELAY_SOCKET)
+MACHINE_SOCKET = "machine.sock"  # of a lab in a virtual machine, which has no other files but the first two
+LISTED: Final = (DESCRIPTION, QUALITY, RELAY_SOCKET, MACHINE_SOCKET)
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?", re.ASCII)
 
 

@@ -21,6 +21,7 @@ from typing import Final
 
 from dmvpn.errors import Fault
 from dmvpn.lab.node import LabNode, Running
+from dmvpn.linux.pace import patience
 
 PORT: Final = 7007
 TTL: Final = 64
@@ -165,7 +166,7 @@ def start(source: LabNode, target: LabNode, address: str, *, interval_s: float, 
     echo = target.start_function(partial(_echo, address, told))
     os.close(told)
     with os.fdopen(ready, "rb") as pipe:
-        heard = select.select([pipe], [], [], _START_LIMIT_S)[0] and pipe.read(1)
+        heard = select.select([pipe], [], [], patience(_START_LIMIT_S))[0] and pipe.read(1)
     if not heard:
         echo.stop()
         raise Fault(target.name, f"cannot listen on {address} port {PORT}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dmvpn.errors import Fault
 from dmvpn.lab.node import LabNode, Running
 from dmvpn.linux import process
+from dmvpn.linux.pace import patience
 
 _START_LIMIT_S = 5.0
 _PAUSE_S = 0.05
@@ -37,7 +38,7 @@ def measure(source: LabNode, target: LabNode, address: str, *, seconds: float) -
 
 def _ask(source: LabNode, server: Running, address: str, seconds: float) -> dict[str, dict[str, dict[str, float]]]:
     argv = ("iperf3", "--client", address, "--time", f"{seconds:g}", "--json", "--connect-timeout", "3000")
-    deadline = time.monotonic() + _START_LIMIT_S
+    deadline = time.monotonic() + patience(_START_LIMIT_S)
     while True:
         result = source.run(argv, timeout_s=seconds + 20, accept=range(256))
         report = json.loads(result.stdout) if result.stdout.startswith(b"{") else {"error": result.text}

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, Self
 
 from dmvpn.errors import Fault
+from dmvpn.linux.pace import patience
 
 MESSAGE_LIMIT_OCTETS = 4 * 1024 * 1024
 SUPERVISOR_START_S = 15.0
@@ -291,7 +292,7 @@ class Supervised:
 
     def _await_word(self, pipe: int, child: subprocess.Popen[bytes]) -> None:
         """The supervisor says `ready` once its socket listens; the process we started then ends, its child stays."""
-        deadline = time.monotonic() + SUPERVISOR_START_S
+        deadline = time.monotonic() + patience(SUPERVISOR_START_S)
         word = b""
         while time.monotonic() < deadline:
             if not select.select((pipe,), (), (), max(0.0, deadline - time.monotonic()))[0]:
