@@ -1,14 +1,16 @@
-"""dmvpn nhrp: decode, watch, purge."""
+"""dmvpn nhrp: decode, conform, events, purge."""
 
 from typing import Annotated
 
 import typer
 
+from dmvpn.cli.conform import conform
 from dmvpn.cli.observe import NetworkOption
 from dmvpn.cli.reading import JsonOption
 from dmvpn.cli.text import say, say_json
 
 app = typer.Typer(help="NHRP: decode packets, see what happened, purge.", no_args_is_help=True)
+app.command()(conform)
 
 
 @app.command()
