@@ -163,7 +163,7 @@ def _own_of_cloud(plan: Plan, cloud: Cloud, everybody: dict[str, Plan]) -> _Own:
         taken=frozenset((*taken, *cloud.addresses)),
         nbma=plan.transport if cloud.encrypted else cloud.underlay_address,
         password=cloud.nhrp.authentication,
-        hubs={address: hub.transport for hub in cloud.hubs for address in hub.overlay},
+        hubs={address: hub.nbma for hub in cloud.hubs for address in hub.overlay},
         holding_time_s=cloud.nhrp.holding_time_s,
     )
 
