@@ -48,6 +48,7 @@ def planned_cloud(network: Network, member: Member, plane: Plane, secrets: Mappi
         bgp=_bgp(network, member, others) if cloud.routing is Protocol.BGP else None,
         ospf=_ospf(cloud, member) if cloud.routing is Protocol.OSPF else None,
         bandwidth_bps=cloud.bandwidth,
+        bfd=None if cloud.bfd is None else plan.Bfd(round(cloud.bfd.interval * 1000), cloud.bfd.multiplier),
         nflog_group=nflog_group(network.network, name),
     )
 

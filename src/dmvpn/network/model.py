@@ -15,6 +15,8 @@ from dmvpn.network.values import (
     Address,
     Addresses,
     Asn,
+    BfdInterval,
+    BfdMultiplier,
     BitsPerSecond,
     Count,
     Domain,
@@ -33,6 +35,7 @@ from dmvpn.network.values import (
     Seconds,
     Secret,
     Section,
+    TrueForDefaults,
     VendorInterface,
     VlanId,
     WholeSeconds,
@@ -84,6 +87,15 @@ class CloudNhrp(Section):
     """Cisco's clear-text authentication, at most 8 octets; only for foreign routers that ask for it."""
 
 
+class Bfd(Section):
+    """How soon a routing neighbour that fell silent is missed: interval times multiplier."""
+
+    interval: BfdInterval = 0.25
+    """Between two packets, in both directions."""
+    multiplier: BfdMultiplier = 3
+    """So many packets missing in a row end the session."""
+
+
 class Cloud(Section):
     """One mGRE network. Two clouds are two independent DMVPNs."""
 
@@ -97,6 +109,8 @@ class Cloud(Section):
     """The routing protocol over the cloud."""
     redistribute: Names = ()
     """Clouds whose routes the hubs of this one announce here; never both ways."""
+    bfd: Annotated[Bfd | None, TrueForDefaults()] = None
+    """BFD between spokes and hubs: a hub's death is noticed in less than a second, not by BGP's hold time (30 s)."""
     bandwidth: BitsPerSecond | None = None
     """What OSPF's cost is derived from; the primary cloud has the higher one."""
     hubs: Host | None = None

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from dmvpn.network.model import Network
-from dmvpn.network.values import OneOrMany, Parsed, Quantity, Spelling
+from dmvpn.network.values import OneOrMany, Parsed, Quantity, Spelling, TrueForDefaults
 
 HEAD = """\
 # The network file
@@ -79,7 +79,8 @@ def _kind(kind: Any) -> str:
             if isinstance(word, Spelling | Parsed | Quantity):
                 return f"{word.what}, such as `{word.example}`"
         many = any(isinstance(word, OneOrMany) for word in kind.__metadata__)
-        return _kind(arguments[0]) + (", or one alone" if many else "")
+        switch = any(isinstance(word, TrueForDefaults) for word in kind.__metadata__)
+        return ("`true`, or " if switch else "") + _kind(arguments[0]) + (", or one alone" if many else "")
     if origin in (Union, types.UnionType):
         return _kind(next(argument for argument in arguments if argument is not type(None)))
     if origin is dict:

@@ -25,6 +25,8 @@ def _of_clouds(network: Network, place: Place) -> Iterator[str]:
             yield f"clouds.{name}.routing"
         if cloud.plane is PlaneChoice.KERNEL:
             yield f"clouds.{name}.plane"
+        if cloud.bfd is not None and cloud.routing is not Protocol.BGP:
+            yield f"clouds.{name}.bfd"
         if cloud.redistribute:
             yield f"clouds.{name}.redistribute"
         if cloud.underlay is Underlay.IPV6:

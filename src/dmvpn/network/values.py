@@ -169,6 +169,21 @@ def _listed(value: object) -> object:
     return value if isinstance(value, list | tuple | dict) else (value,)
 
 
+@dataclass(frozen=True, slots=True)
+class TrueForDefaults:
+    """A section for which `true` may stand when nothing in it differs, and `false` for its absence."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(_switched, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "boolean"}, handler(core)]}
+
+
+def _switched(value: object) -> object:
+    return {} if value is True else None if value is False else value
+
+
 def shown(value: object) -> str:
     """A value of the file as a message quotes it: short, on one line."""
     if isinstance(value, dict):
@@ -285,6 +300,8 @@ Hosts = Annotated[tuple[Host, ...], OneOrMany(), Field(max_length=64)]
 Seconds = Annotated[float, Quantity("a time", _TIME, 0, 86400 * 366, whole=False, example="25ms")]
 WholeSeconds = Annotated[int, Quantity("a time in whole seconds", _TIME, 1, 86400 * 366, whole=True, example="10m")]
 HoldingTime = Annotated[int, Quantity("an NHRP holding time", _TIME, 15, 65535, whole=True, example="600")]
+BfdInterval = Annotated[float, Quantity("a time between BFD packets", _TIME, 0.05, 10, whole=False, example="250ms")]
+BfdMultiplier = Annotated[int, Quantity("a BFD multiplier", _NONE, 2, 50, whole=True, example="3")]
 BitsPerSecond = Annotated[int, Quantity("a rate in bits per second", _RATE, 1000, 1e12, whole=True, example="100M")]
 Fraction = Annotated[float, Quantity("a share", (("%", 0.01), ("", 1.0)), 0, 1, whole=False, example="0.1%")]
 Octets = Annotated[int, Quantity("an MTU in octets", _NONE, 576, 65535, whole=True, example="1500")]
