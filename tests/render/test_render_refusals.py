@@ -6,10 +6,9 @@ from pathlib import PurePosixPath
 
 import pytest
 import render_plans as plans
-from render_trees import example_plan
 
 from dmvpn.errors import Fault
-from dmvpn.network.plan import Cloud, Plan, Plane, Protocol
+from dmvpn.network.plan import Cloud, Plan, Protocol
 from dmvpn.render import engines
 from dmvpn.render.layout import Layout
 from dmvpn.render.result import File, Rendered
@@ -30,11 +29,6 @@ def _twice() -> Plan:
 @pytest.mark.parametrize(
     ("plan", "fault"),
     [
-        pytest.param(
-            _changed(lambda cloud: replace(cloud, plane=Plane.KERNEL)),
-            "clouds.blue.plane: kernel plane not available yet; write plane: userspace",
-            id="kernel plane",
-        ),
         pytest.param(
             _changed(lambda cloud: replace(cloud, routing=Protocol.OSPF)),
             "clouds.blue.routing: ospf is not available yet; write routing: bgp",
@@ -63,11 +57,6 @@ def test_what_cannot_be_rendered_is_one_fault(plan: Plan, fault: str) -> None:
 def test_a_word_is_one_word(value: str) -> None:
     with pytest.raises(Fault, match="cannot stand in a configuration file"):
         word(value, "here")
-
-
-def test_the_example_with_a_kernel_plane_is_refused_by_name() -> None:
-    with pytest.raises(Fault, match=r"clouds\.\w+\.plane: kernel plane not available yet"):
-        engines.render_all(example_plan("figure2", "hq1"))
 
 
 def test_a_path_claimed_twice_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

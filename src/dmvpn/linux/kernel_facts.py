@@ -39,10 +39,11 @@ PROGRAMS = (
 
 @dataclass(frozen=True, slots=True)
 class KernelFacts:
-    """`gre`: the kernel plane's mGRE device can be made; `aes`: the processor has AES instructions."""
+    """`gre`, `esp`: the kernel plane's device and SAs can be made; `aes`: the processor has AES instructions."""
 
     tun: bool
     gre: bool
+    esp: bool
     nftables: bool
     nflog: bool
     capabilities: frozenset[Capability]
@@ -65,6 +66,7 @@ def facts() -> KernelFacts:
     return KernelFacts(
         tun=os.access("/dev/net/tun", os.R_OK | os.W_OK),
         gre=has_gre(),
+        esp=has_esp(),
         nftables=_has_netfilter(_NFT_GET_GENERATION, 0),
         nflog=_has_netfilter(_NFLOG_CONFIG, _UNBOUND_GROUP),
         capabilities=effective(),
@@ -86,6 +88,19 @@ def has_gre() -> bool:
     """Whether a GRE device with a key can be made; tried in a network namespace that ends with the try."""
     argv = ("unshare", "--net", "ip", "link", "add", "probe", "type", "gre", "key", "1")
     return process.run(argv, timeout_s=10, accept=range(256)).status == 0
+
+
+def has_esp() -> bool:
+    """Whether the kernel takes an ESP SA with AES-GCM; tried in a network namespace that ends with the try."""
+    sides = ("src", "192.0.2.1", "dst", "192.0.2.2", "proto", "esp", "spi", "0x100", "mode", "tunnel")
+    # A key of 128 bits and RFC 4106's salt of 32, for nobody's traffic.
+    cipher = ("aead", "rfc4106(gcm(aes))", f"0x{'01' * 20}", "128")
+    argv = ("unshare", "--net", "ip", "xfrm", "state", "add", *sides, *cipher)
+    return process.run(argv, timeout_s=10, accept=range(256)).status == 0
+
+
+def has_kernel_plane() -> bool:
+    return has_gre() and has_esp()
 
 
 def need_programs() -> None:

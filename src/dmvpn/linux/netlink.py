@@ -18,6 +18,7 @@ from dmvpn.errors import Fault
 Address = IPv4Address | IPv6Address
 
 NETLINK_ROUTE = 0
+NETLINK_XFRM = 6
 NETLINK_NETFILTER = 12
 NLM_F_REQUEST = 0x1
 NLM_F_ACK = 0x4

@@ -1,4 +1,4 @@
-"""`python -m dmvpn.linux.netstate apply|remove FILE`: devices, addresses, routes, rules and sysctls of one network.
+"""`python -m dmvpn.linux.netstate apply|remove FILE`: devices, addresses, routes, rules, policies and sysctls.
 
 What was put there is recorded, so that applying another file takes away what is gone from it, and nothing that somebody
 else put there is ever taken away. Applied twice it changes nothing. All is checked before the first change. Sysctls
@@ -9,37 +9,50 @@ import fcntl
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from dmvpn.errors import Fault, WrongInput
 from dmvpn.linux import files
-from dmvpn.linux.netstate_file import NetState, Route, encode, load
+from dmvpn.linux.netstate_file import Device, NetState, Route, encode, load
 from dmvpn.linux.netstate_kernel import Kernel, LinkFacts, sysctl_faults, sysctl_path, sysctl_value
+from dmvpn.linux.netstate_policies import Policies
+
+_LINK_KINDS = {"tap": "tun", "gre": "gre"}  # IFLA_INFO_KIND of each of our kinds
 
 
 def apply(path: Path) -> tuple[str, ...]:
     """Make the kernel have what the file says. The warnings are for the log. Raises Fault; see check()."""
     wanted = load(path)
-    with locked(wanted.state), Kernel() as kernel:
+    with locked(wanted.state), Kernel() as kernel, ExitStack() as stack:
         before = _recorded(wanted)
+        # Without a policy no XFRM is needed: the userspace plane runs where the kernel has none.
+        policing = stack.enter_context(Policies()) if wanted.policies or before.policies else None
         links = kernel.links()
         addresses = kernel.addresses()
         tables = {route.table for route in (*wanted.routes, *before.routes)}
         routes = kernel.routes(tables)
         rules = kernel.rules()
+        policies = policing.present() if policing is not None else set()
         check(wanted, before, links, routes)
         ours = replace(
             wanted,
             addresses=tuple(row for row in wanted.addresses if row in before.addresses or row not in addresses),
             routes=tuple(row for row in wanted.routes if row in before.routes or row not in routes),
             rules=tuple(row for row in wanted.rules if row in before.rules or row not in rules),
+            policies=tuple(row for row in wanted.policies if row in before.policies or row not in policies),
             sysctls=(),
         )
         # Recorded before it is done: dying halfway must leave nothing that nobody owns.
         files.write(wanted.state, encode(_union(before, ours)))
-        _take_away(kernel, _difference(before, wanted))
+        # What blocks stands before there is anything that could send, and goes after it.
+        for policy in wanted.policies:
+            if policing is not None and policy not in policies:
+                policing.add(policy)
+        gone = _difference(before, wanted)
+        _take_away(kernel, gone)
+        _stop_blocking(policing, gone)
         _devices(kernel, wanted, links)
         links = kernel.links()
         _addresses(kernel, wanted, links)
@@ -60,8 +73,11 @@ def apply(path: Path) -> tuple[str, ...]:
 def remove(path: Path) -> None:
     """Take away what we recorded for the network of this file, and nothing else. Raises Fault."""
     wanted = load(path)
-    with locked(wanted.state), Kernel() as kernel:
-        _take_away(kernel, _recorded(wanted))
+    with locked(wanted.state), Kernel() as kernel, ExitStack() as stack:
+        before = _recorded(wanted)
+        policing = stack.enter_context(Policies()) if before.policies else None
+        _take_away(kernel, before)
+        _stop_blocking(policing, before)
         files.remove(wanted.state)
 
 
@@ -71,11 +87,10 @@ def check(wanted: NetState, before: NetState, links: dict[str, LinkFacts], route
     mine_before = {device.name for device in before.devices}
     for device in wanted.devices:
         link = links.get(device.name)
-        # A TAP with our own MAC is one of ours whose record was lost.
-        if link and device.name not in mine_before and not (link.kind == "tun" and link.mac == device.mac):
+        if link and device.name not in mine_before and not _lost(device, link):
             fix = "rename it, or choose another name for the network or cloud"
             raise Fault(f"device {device.name}", "exists already and is not ours", fix)
-    if wanted.devices and not Path("/dev/net/tun").exists():
+    if any(device.kind == "tap" for device in wanted.devices) and not Path("/dev/net/tun").exists():
         raise Fault("/dev/net/tun", "is missing", "load the module tun, or give the container /dev/net/tun")
     named = [(row.device, f"address {row.address}") for row in wanted.addresses]
     named += [(route.device, f"route {route.prefix}") for route in wanted.routes if route.device is not None]
@@ -93,6 +108,13 @@ def check(wanted: NetState, before: NetState, links: dict[str, LinkFacts], route
         if now is not None and now != value and not os.access(sysctl_path(name), os.W_OK):
             with sysctl_faults(name, value):
                 raise OSError(30, f"is {now}, and /proc/sys is read-only here")
+
+
+def _lost(device: Device, link: LinkFacts) -> bool:
+    """One of ours whose record was lost: a TAP with our own MAC, a GRE device with our key and no end of its own."""
+    if link.gre is not None:
+        return device.kind == "gre" and not link.gre.fixed and link.gre.key == device.key
+    return device.kind == "tap" and link.kind == "tun" and link.mac == device.mac
 
 
 @contextmanager
@@ -122,17 +144,20 @@ def _union(one: NetState, other: NetState) -> NetState:
         addresses=tuple(dict.fromkeys((*one.addresses, *other.addresses))),
         routes=tuple(dict.fromkeys((*one.routes, *other.routes))),
         rules=tuple(dict.fromkeys((*one.rules, *other.rules))),
+        policies=tuple(dict.fromkeys((*one.policies, *other.policies))),
     )
 
 
 def _difference(before: NetState, wanted: NetState) -> NetState:
-    kept = {device.name for device in wanted.devices}
+    # A device of another kind (the other plane's) is another device.
+    kept = {(device.name, device.kind) for device in wanted.devices}
     return replace(
         before,
-        devices=tuple(device for device in before.devices if device.name not in kept),
+        devices=tuple(device for device in before.devices if (device.name, device.kind) not in kept),
         addresses=tuple(row for row in before.addresses if row not in wanted.addresses),
         routes=tuple(row for row in before.routes if row not in wanted.routes),
         rules=tuple(row for row in before.rules if row not in wanted.rules),
+        policies=tuple(row for row in before.policies if row not in wanted.policies),
     )
 
 
@@ -153,17 +178,24 @@ def _take_away(kernel: Kernel, gone: NetState) -> None:
             kernel.remove_address(row, links[row.device].index)
     for device in gone.devices:
         link = links.get(device.name)
-        if link is not None and link.kind == "tun":
+        if link is not None and link.kind == _LINK_KINDS[device.kind]:
             kernel.delete_link(link)
+
+
+def _stop_blocking(policing: Policies | None, gone: NetState) -> None:
+    for policy in gone.policies:
+        if policing is not None:
+            policing.remove(policy)
 
 
 def _devices(kernel: Kernel, wanted: NetState, links: dict[str, LinkFacts]) -> None:
     loopback = links.get("lo")
     if loopback is not None and not loopback.up:
         kernel.set_up(loopback)
+    links = kernel.links()  # the other plane's device of this name may just have gone
     for device in wanted.devices:
         if device.name not in links:
-            kernel.create_tap(device)
+            kernel.create_gre(device) if device.kind == "gre" else kernel.create_tap(device)
     links = kernel.links()
     for device in wanted.devices:
         kernel.shape(device, links[device.name])

@@ -29,7 +29,8 @@ VERSION = 1
 SIZE_LIMIT_OCTETS = 8 << 20
 ROUTE_KINDS = ("unicast", "unreachable", "blackhole", "prohibit")
 SCOPES = ("universe", "link", "host")
-DEVICE_KINDS = ("tap",)  # "gre", the kernel plane's, comes here
+DEVICE_KINDS = ("tap", "gre")
+DIRECTIONS = ("in", "out", "fwd")  # by their numbers: XFRM_POLICY_IN, _OUT, _FWD of linux/xfrm.h
 _DEVICE = re.compile(r"[A-Za-z0-9_.@:-]{1,15}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _SYSCTL = re.compile(r"net\.[A-Za-z0-9_./@:-]{1,200}")
@@ -39,13 +40,18 @@ _UNSIGNED_32 = (1 << 32) - 1
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device that exists because of us. `neighbour_upcalls`: unknown next hops are asked of dmvpnd."""
+    """A device that exists because of us. `neighbour_upcalls`: unknown next hops are asked of dmvpnd.
+
+    A TAP has a `mac`, an mGRE device a `key` or none and a `ttl` for its outer packets.
+    """
 
     name: str
     kind: str
     mac: str
     mtu_octets: int
     neighbour_upcalls: bool
+    key: int | None = None
+    ttl: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,21 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Policy:
+    """XFRM blocks GRE of this direction, between these addresses and with this key; None: any. Key 0: no key too."""
+
+    direction: str
+    source: Network | None
+    destination: Network | None
+    gre_key: int | None
+
+    def __str__(self) -> str:
+        sides = [f"{word} {side}" for word, side in (("from", self.source), ("to", self.destination)) if side]
+        sides += [] if self.gre_key is None else [f"key {self.gre_key}"]
+        return f"policy {self.direction} gre {' '.join(sides)}"
+
+
+@dataclass(frozen=True, slots=True)
 class NetState:
     """The whole of one network on this machine. `state` is where what was applied is recorded."""
 
@@ -88,6 +109,7 @@ class NetState:
     addresses: tuple[DeviceAddress, ...] = ()
     routes: tuple[Route, ...] = ()
     rules: tuple[Rule, ...] = ()
+    policies: tuple[Policy, ...] = ()
     sysctls: tuple[tuple[str, str], ...] = ()
 
 
@@ -131,6 +153,13 @@ class _Row:
             raise self.fault(key, f"{value} is not in {lowest}..{highest}")
         return value
 
+    def maybe_number(self, key: str, lowest: int, highest: int) -> int | None:
+        """None for a missing key and for null."""
+        if self._left.get(key) is None:
+            self._left.pop(key, None)
+            return None
+        return self.number(key, lowest, highest)
+
     def rows(self, key: str) -> list["_Row"]:
         found = self.maybe(key, list, [])
         return [_Row(self._file, f"{key}[{at}]", value) for at, value in enumerate(found)]
@@ -171,6 +200,7 @@ def decode(file: str, document: object) -> NetState:
         addresses=tuple(_address(row) for row in top.rows("addresses")),
         routes=tuple(_route(row) for row in top.rows("routes")),
         rules=tuple(_rule(row) for row in top.rows("rules")),
+        policies=tuple(_policy(row) for row in top.rows("policies")),
         sysctls=_sysctls(top, file),
     )
     top.end()
@@ -187,7 +217,7 @@ def encode(state: NetState) -> str:
             {
                 "name": device.name,
                 "kind": device.kind,
-                "mac": device.mac,
+                **({"mac": device.mac} if device.kind == "tap" else {"key": device.key, "ttl": device.ttl}),
                 "mtu": device.mtu_octets,
                 "neighbour_upcalls": device.neighbour_upcalls,
             }
@@ -196,6 +226,7 @@ def encode(state: NetState) -> str:
         "addresses": [{"device": row.device, "address": str(row.address)} for row in state.addresses],
         "routes": [_route_object(route) for route in state.routes],
         "rules": [{"priority": rule.priority, "table": rule.table, "family": rule.version} for rule in state.rules],
+        "policies": [_policy_object(policy) for policy in state.policies],
         "sysctls": dict(state.sysctls),
     }
     return json.dumps(document, indent=1) + "\n"
@@ -209,13 +240,41 @@ def _route_object(route: Route) -> dict[str, Any]:
     return {**found, "metric": route.metric, "table": route.table, "protocol": route.protocol}
 
 
+def _policy_object(policy: Policy) -> dict[str, Any]:
+    found: dict[str, Any] = {"direction": policy.direction}
+    for key, value in (("source", policy.source), ("destination", policy.destination)):
+        if value is not None:
+            found[key] = str(value)
+    return found if policy.gre_key is None else {**found, "gre_key": policy.gre_key}
+
+
+def _policy(row: _Row) -> Policy:
+    policy = Policy(
+        direction=row.parse("direction", _one_of(DIRECTIONS)),
+        source=row.maybe_parse("source", ip_network),
+        destination=row.maybe_parse("destination", ip_network),
+        gre_key=row.maybe_number("gre_key", 0, _UNSIGNED_32),
+    )
+    sides = [side for side in (policy.source, policy.destination) if side is not None]
+    if len({side.version for side in sides}) > 1:
+        raise row.fault("destination", f"{policy.destination} is not of the family of {policy.source}")
+    # Without any of the three it would block all GRE of the host.
+    if not sides and policy.gre_key is None:
+        raise row.fault("direction", "a policy needs a source, a destination or a key")
+    row.end()
+    return policy
+
+
 def _device(row: _Row) -> Device:
+    kind = row.parse("kind", _one_of(DEVICE_KINDS))
     device = Device(
         name=row.parse("name", _device_name),
-        kind=row.parse("kind", _one_of(DEVICE_KINDS)),
-        mac=row.parse("mac", _mac),
+        kind=kind,
+        mac=row.parse("mac", _mac) if kind == "tap" else "",
         mtu_octets=row.number("mtu", 68, 65535),
         neighbour_upcalls=row.maybe("neighbour_upcalls", bool, False),  # noqa: FBT003 - the value of a missing key
+        key=row.maybe_number("key", 0, _UNSIGNED_32) if kind == "gre" else None,
+        ttl=row.number("ttl", 0, 255) if kind == "gre" else 0,
     )
     row.end()
     return device

@@ -23,6 +23,10 @@ _TUNSETIFF = 0x400454CA
 _TUNSETPERSIST = 0x400454CB
 _IFF_TAP_NO_PI = 0x1002
 _IFF_UP = 0x1
+_IFF_NOARP = 0x80
+_IFF_MULTICAST = 0x1000
+_GRE_KEY = 0x2000
+_TOS_INHERIT = 1
 _RTM_NEWLINK = 16
 _RTM_SETNEIGHTBL = 67
 _IFLA_AF_SPEC = 26
@@ -45,6 +49,17 @@ _UNUSED = (errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL)  # it i
 
 
 @dataclass(frozen=True, slots=True)
+class GreFacts:
+    """What an mGRE device of ours is made of. `fixed` are a local or remote address, and both keys unlike: not ours."""
+
+    key: int | None
+    ttl: int
+    tos: int
+    fixed: bool
+    arp: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LinkFacts:
     index: int
     name: str
@@ -52,6 +67,7 @@ class LinkFacts:
     mac: str
     mtu_octets: int
     up: bool
+    gre: GreFacts | None = None
 
 
 class Kernel:
@@ -81,6 +97,7 @@ class Kernel:
                 mac=message.get_attr("IFLA_ADDRESS") or "",
                 mtu_octets=message.get_attr("IFLA_MTU"),
                 up=bool(message["flags"] & _IFF_UP),
+                gre=_gre_of(message),
             )
         return found
 
@@ -142,9 +159,24 @@ class Kernel:
         finally:
             os.close(queue)
 
+    def create_gre(self, device: Device) -> None:
+        """An mGRE device: no local address (the route to the peer gives it) and no remote one. Raises Fault."""
+        self._ask(f"device {device.name}", "link", "add", ifname=device.name, **_gre_request(device))
+
+    def _shape_gre(self, device: Device, link: LinkFacts) -> None:
+        where = f"device {device.name}"
+        if link.gre is None or (link.gre.key, link.gre.ttl, link.gre.tos) != (device.key, device.ttl, _TOS_INHERIT):
+            # In place: neighbour entries and routes stay.
+            self._ask(where, "link", "set", index=link.index, **_gre_request(device))
+        # Made without ARP, since GRE knows no such questions; with it the kernel asks for next hops, and we answer.
+        # Multicast is for the routing protocols: they look for the flag.
+        self._ask(where, "link", "set", index=link.index, flags=_IFF_MULTICAST, change=_IFF_NOARP | _IFF_MULTICAST)
+
     def shape(self, device: Device, link: LinkFacts) -> None:
-        """MAC, MTU, no address of the kernel's own making, questions for next hops, up."""
-        if link.mac != device.mac:
+        """Its own settings, MTU, no address of the kernel's own making, questions for next hops, up."""
+        if device.kind == "gre":
+            self._shape_gre(device, link)
+        elif link.mac != device.mac:
             self._ask(f"device {device.name}: MAC {device.mac}", "link", "set", index=link.index, address=device.mac)
         if link.mtu_octets != device.mtu_octets:
             where = f"device {device.name}: MTU {device.mtu_octets}"
@@ -215,6 +247,36 @@ class Kernel:
         body = struct.pack("=BxHiII", 0, 0, index, 0, 0) + attribute(_IFLA_AF_SPEC, attribute(_AF[6], mode))
         with suppress(NetlinkRefusal):  # a kernel without IPv6 has nothing to switch off
             self._requests.ask(f"device {name}", _RTM_NEWLINK, 0, body)
+
+
+def _gre_request(device: Device) -> dict[str, Any]:
+    keyed = {} if device.key is None else {"gre_ikey": device.key, "gre_okey": device.key}
+    flags = 0 if device.key is None else _GRE_KEY
+    return {
+        "kind": "gre",
+        **keyed,
+        "gre_iflags": flags,
+        "gre_oflags": flags,
+        "gre_ttl": device.ttl,
+        "gre_tos": _TOS_INHERIT,
+        "gre_pmtudisc": 1,
+    }
+
+
+def _gre_of(message: Any) -> GreFacts | None:
+    if message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") != "gre":
+        return None
+    data = message.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA")
+    into, out = ((data.get_attr(f"IFLA_GRE_{way}FLAGS") or {"value": 0})["value"] & _GRE_KEY for way in "IO")
+    key, other = ((data.get_attr(f"IFLA_GRE_{way}KEY") or 0) for way in "IO")
+    ends = [data.get_attr(f"IFLA_GRE_{end}") or "0.0.0.0" for end in ("LOCAL", "REMOTE")]
+    return GreFacts(
+        key=key if into else None,
+        ttl=data.get_attr("IFLA_GRE_TTL") or 0,
+        tos=data.get_attr("IFLA_GRE_TOS") or 0,
+        fixed=ends != ["0.0.0.0", "0.0.0.0"] or (into, key) != (out, other),
+        arp=not message["flags"] & _IFF_NOARP,
+    )
 
 
 _PLAIN_RULE = ("FRA_TABLE", "FRA_PRIORITY", "FRA_SUPPRESS_PREFIXLEN", "FRA_SUPPRESS_IFGROUP", "FRA_PROTOCOL")

@@ -10,7 +10,7 @@ from dmvpn.network.mtu import TCP_V4_OCTETS, TCP_V6_OCTETS, cipher_of, tunnel_mt
 from dmvpn.network.places import Member, announced, hubs
 from dmvpn.network.plan import Address, Bgp, BgpNeighbor, Hub, Nhrp, Ospf, Plane, Protocol, Role
 from dmvpn.network.ports import uplink_mtu_octets
-from dmvpn.network.registry import device_name, nflog_group
+from dmvpn.network.registry import device_name, multicast_group, nflog_group
 from dmvpn.network.transport import transport_address
 
 NHRP_SECRET_OCTETS = 8  # Cisco's; longer ones are cut silently by some peers
@@ -50,6 +50,7 @@ def planned_cloud(network: Network, member: Member, plane: Plane, secrets: Mappi
         bandwidth_bps=cloud.bandwidth,
         bfd=None if cloud.bfd is None else plan.Bfd(round(cloud.bfd.interval * 1000), cloud.bfd.multiplier),
         nflog_group=nflog_group(network.network, name),
+        multicast_group=multicast_group(network.network, name) if plane is Plane.KERNEL else 0,
     )
 
 

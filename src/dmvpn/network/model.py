@@ -233,6 +233,8 @@ class Router(Section):
 
     platform: Platform = Platform.DEBIAN
     """debian and alpine are ours; frr (its nhrpd, on any Linux), vyos and cisco-ios are foreign."""
+    plane: PlaneChoice | None = None
+    """Its data plane, for all its clouds; absent: what they say."""
     transport: Address | None = None
     """Its transport address; absent: the range with the last bits of its first tunnel address."""
     ports: dict[Port, Bond] = Field(default_factory=dict)

@@ -7,9 +7,17 @@ from dmvpn.network.plan import Plane
 
 
 def chosen_plane(network: Network, router: Router, available: Sequence[Plane]) -> Plane:
-    """What the file forces for one of the router's clouds; else kernel where it is available; else userspace."""
-    choices = [network.clouds[cloud].plane for cloud in router.tunnels if cloud in network.clouds]
-    forced = [choice for choice in choices if choice is not PlaneChoice.AUTO]
-    if forced:
-        return Plane(forced[0].value)
+    """What the file forces; else kernel where it is available; else userspace."""
+    forced = forced_plane(network, router)
+    if forced is not None:
+        return forced
     return Plane.KERNEL if Plane.KERNEL in available else Plane.USERSPACE
+
+
+def forced_plane(network: Network, router: Router) -> Plane | None:
+    """The plane that the file names: at the router, else at one of its clouds; None where the machine decides."""
+    choices = [network.clouds[cloud].plane for cloud in router.tunnels if cloud in network.clouds]
+    if router.plane is not None:
+        choices = [router.plane]
+    named = [choice for choice in choices if choice is not PlaneChoice.AUTO]
+    return Plane(named[0].value) if named else None

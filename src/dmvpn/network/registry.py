@@ -11,6 +11,7 @@ DEVICE_OCTETS = 15  # IFNAMSIZ less its NUL, linux/if.h
 
 _TABLES = (420_000, 10_000)  # first and count: far from rt_tables(5) names and from what people pick by hand
 _NFLOG_GROUPS = (20_000, 20_000)  # of 16 bits, linux/netfilter/nfnetlink_log.h
+_MULTICAST_GROUPS = (40_000, 20_000)
 
 
 def device_name(network: str, cloud: str) -> str:
@@ -40,6 +41,12 @@ def nflog_group(network: str, cloud: str) -> int:
     """Where the hairpins of one cloud are reported."""
     first, count = _NFLOG_GROUPS
     return first + _digest(f"nflog {network} {cloud}") % count
+
+
+def multicast_group(network: str, cloud: str) -> int:
+    """Where the multicast of one cloud on the kernel plane is given to dmvpnd."""
+    first, count = _MULTICAST_GROUPS
+    return first + _digest(f"multicast {network} {cloud}") % count
 
 
 def _digest(text: str) -> int:

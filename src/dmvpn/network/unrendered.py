@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from dmvpn.network.model import Network, PlaneChoice, Underlay
+from dmvpn.network.model import Network, Underlay
 from dmvpn.network.places import Place
 from dmvpn.network.plan import Protocol
 from dmvpn.network.services_model import Services
@@ -23,8 +23,6 @@ def _of_clouds(network: Network, place: Place) -> Iterator[str]:
         cloud = network.clouds[name]
         if cloud.routing is not Protocol.BGP:
             yield f"clouds.{name}.routing"
-        if cloud.plane is PlaneChoice.KERNEL:
-            yield f"clouds.{name}.plane"
         if cloud.bfd is not None and cloud.routing is not Protocol.BGP:
             yield f"clouds.{name}.bfd"
         if cloud.redistribute:

@@ -71,7 +71,7 @@ def _chosen(path: Path | None, router: str | None, network: str | None) -> tuple
     if known is not None and router is not None and router != known:
         what = f"this machine is {known} of {named}"
         raise WrongInput(router, what, "apply without --router, or use another machine")
-    return file, here, reading.plan_of(file, chosen)
+    return file, here, reading.plan_of(file, chosen, reading.planes_here())
 
 
 def _in_force(network: str | None) -> NetworkFile:

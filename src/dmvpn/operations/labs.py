@@ -129,7 +129,7 @@ def find(name: str | None) -> Lab:
 
 def _read(path: Path) -> tuple[NetworkFile, dict[str, Plan]]:
     file = reading.read(path)
-    plans = reading.plans(file)
+    plans = reading.plans(file, reading.planes_here())
     if not plans:
         raise WrongInput(str(path), "has no router of ours", "a lab runs routers of platform debian or alpine")
     return file, plans

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from dmvpn.errors import Finding, Problems, WrongInput
-from dmvpn.linux import files
+from dmvpn.linux import files, kernel_facts
 from dmvpn.network import compile, loading, schema
 from dmvpn.network.model import Network
-from dmvpn.network.plan import Plan
+from dmvpn.network.plan import Plan, Plane
 
 FILE_LIMIT_OCTETS = 4 << 20
 SECRET_LIMIT_OCTETS = 4096
@@ -57,13 +57,24 @@ def json_schema() -> dict[str, Any]:
     return schema.json_schema()
 
 
-def plan_of(file: NetworkFile, router: str) -> Plan:
-    """The Plan of one router. Raises WrongInput for a router that is unknown or not ours, and for a missing secret."""
-    return compile.compile_plan(file.network, router, secrets=secrets(file, router))
+USERSPACE_ONLY = (Plane.USERSPACE,)  # what is assumed of a machine that is not this one
 
 
-def plans(file: NetworkFile) -> dict[str, Plan]:
-    return {router: plan_of(file, router) for router in compile.routers(file.network)}
+def plan_of(file: NetworkFile, router: str, planes: tuple[Plane, ...] = USERSPACE_ONLY) -> Plan:
+    """The Plan of one router on a machine that has these planes; see planes_here().
+
+    Raises WrongInput for a router that is unknown or not ours, and for a missing secret.
+    """
+    return compile.compile_plan(file.network, router, planes=planes, secrets=secrets(file, router))
+
+
+def plans(file: NetworkFile, planes: tuple[Plane, ...] = USERSPACE_ONLY) -> dict[str, Plan]:
+    return {router: plan_of(file, router, planes) for router in compile.routers(file.network)}
+
+
+def planes_here() -> tuple[Plane, ...]:
+    """The planes that this machine has, as tried in a throwaway namespace; needs root."""
+    return (Plane.KERNEL, *USERSPACE_ONLY) if kernel_facts.has_kernel_plane() else USERSPACE_ONLY
 
 
 def secrets(file: NetworkFile, router: str) -> dict[str, bytes]:

@@ -1,10 +1,12 @@
 """daemon.json: what dmvpnd must know. It never reads the network file; like any engine it reads a rendered one."""
 
+from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import Any
 
-from dmvpn.network.plan import Cloud, Hub, Ike, Plan
+from dmvpn.network.plan import Cloud, ForeignPeer, Hub, Ike, Plan
 from dmvpn.render.layout import Layout
+from dmvpn.render.nftables import used_families, used_set
 from dmvpn.render.result import Change, File, Rendered, Unit
 from dmvpn.render.strongswan import SWANCTL_FILE
 from dmvpn.render.words import as_json
@@ -100,6 +102,12 @@ def _cloud(cloud: Cloud) -> dict[str, Any]:
         "addresses": [str(address) for address in cloud.addresses],
         "uplinks": list(cloud.uplinks),
         "nflog_group": cloud.nflog_group,
+        "multicast_group": cloud.multicast_group,
+        "used_sets": [used_set(cloud, family) for family in used_families(cloud)],
+        "encrypted": cloud.encrypted,
+        "underlay_address": None if cloud.underlay_address is None else str(cloud.underlay_address),
+        "foreign": [_foreign(peer) for peer in cloud.foreign],
+        "bfd": None if cloud.bfd is None else asdict(cloud.bfd),
         "hubs": [_hub(hub) for hub in cloud.hubs],
         "nhrp": {
             "holding_time_s": nhrp.holding_time_s,
@@ -109,6 +117,18 @@ def _cloud(cloud: Cloud) -> dict[str, Any]:
             "redirect": nhrp.redirect,
             "shortcut": nhrp.shortcut,
         },
+    }
+
+
+def _foreign(peer: ForeignPeer) -> dict[str, Any]:
+    return {
+        "router": peer.router,
+        "identity": peer.identity,
+        "nbma": None if peer.nbma is None else str(peer.nbma),
+        "overlay": [str(address) for address in peer.overlay],
+        "prefixes": [str(prefix) for prefix in peer.prefixes],
+        "asn": peer.asn,
+        "role": peer.role.value,
     }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from dmvpn.errors import Fault
-from dmvpn.network.plan import Plan, Plane
+from dmvpn.network.plan import Plan
 from dmvpn.render import daemon, frr, gre, interfaces, nftables, strongswan
 from dmvpn.render.layout import Layout
 from dmvpn.render.result import Rendered
@@ -23,11 +23,8 @@ ENGINES: tuple[tuple[str, Callable[[Plan, Layout], Rendered]], ...] = (
 def render_all(plan: Plan) -> tuple[Rendered, ...]:
     """Every engine's part of this router, in starting order.
 
-    Raises Fault for what no engine can do yet, and for a path or a unit that two engines claim.
+    Raises Fault for what an engine cannot do, and for a path or a unit that two engines claim.
     """
-    for cloud in plan.clouds:
-        if cloud.plane is Plane.KERNEL:
-            raise Fault(f"clouds.{cloud.name}.plane", "kernel plane not available yet", "write plane: userspace")
     layout = Layout(plan.network)
     parts = tuple(render(plan, layout) for _, render in ENGINES)
     _refuse_double_claims(parts)

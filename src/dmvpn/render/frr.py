@@ -1,4 +1,4 @@
-"""FRR: zebra, bgpd and bfdd of an instance of our own, one configuration file for each. FRR manual, "BGP", "Zebra".
+"""FRR: zebra and what speaks (bgpd, ospfd, bfdd) of an instance of our own, one file for each. FRR manual, "Zebra", "BGP".
 
 Not the integrated frr.conf: a daemon reads its own file when it is started again, and a vtysh that loads it later would
 be one more thing that can be missing. Changes go through frr-reload.py, so that sessions stay.
@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from dmvpn.errors import Fault
 from dmvpn.network.plan import Bgp, Cloud, Network, Plan, Protocol, Role
-from dmvpn.render import bfd
+from dmvpn.render import bfd, frr_ospf
 from dmvpn.render.layout import Layout
 from dmvpn.render.result import Change, Check, File, Rendered, Unit
 from dmvpn.render.words import header, word
@@ -38,16 +38,15 @@ NEXT_HOPS_KEPT_IN_PHASE = 2
 
 
 def render(plan: Plan, layout: Layout) -> Rendered:
-    """zebra and bgpd always, bfdd when a cloud wants it. Raises Fault for a routing protocol that is not here yet."""
+    """zebra always, each speaker when a cloud has its protocol. Raises Fault for one that is not here yet."""
     for cloud in plan.clouds:
-        if cloud.routing is not Protocol.BGP:
-            raise Fault(
-                f"clouds.{cloud.name}.routing", f"{cloud.routing.value} is not available yet", "write routing: bgp"
-            )
+        if cloud.routing is Protocol.RIP:
+            raise Fault(f"clouds.{cloud.name}.routing", "rip is not available yet", "write routing: bgp, or ospf")
     files = (
         File(PurePosixPath(ZEBRA_FILE), _zebra_conf(plan)),
         *((File(PurePosixPath(bfd.FILE), bfd.conf(plan)),) if bfd.spoken(plan) else ()),
-        File(PurePosixPath(BGPD_FILE), _bgpd_conf(plan)),
+        *((File(PurePosixPath(BGPD_FILE), _bgpd_conf(plan)),) if _has_bgp(plan) else ()),
+        *((File(PurePosixPath(frr_ospf.FILE), frr_ospf.conf(plan)),) if frr_ospf.spoken(plan) else ()),
     )
     return Rendered(
         engine=NAME,
@@ -91,8 +90,13 @@ def _units(plan: Plan, layout: Layout) -> tuple[Unit, ...]:
             if bfd.spoken(plan)
             else ()
         ),
-        _speaker("bgpd", BGPD_FILE, layout, common, () if listening else ("-p", "0")),
+        *((_speaker("bgpd", BGPD_FILE, layout, common, () if listening else ("-p", "0")),) if _has_bgp(plan) else ()),
+        *((_speaker("ospfd", frr_ospf.FILE, layout, common, ()),) if frr_ospf.spoken(plan) else ()),
     )
+
+
+def _has_bgp(plan: Plan) -> bool:
+    return any(cloud.bgp is not None for cloud in plan.clouds)
 
 
 def _speaker(daemon: str, file: str, layout: Layout, common: tuple[str, ...], more: tuple[str, ...]) -> Unit:
@@ -126,14 +130,13 @@ def _zebra_conf(plan: Plan) -> str:
     lines += ["no zebra nexthop kernel enable"]
     for cloud in plan.clouds:
         lines += [f"interface {word(cloud.device, 'device')}", " no link-detect", "exit"]
+    lines += frr_ospf.zebra_lines(plan)
     return "\n".join([*lines, ""])
 
 
 def _bgpd_conf(plan: Plan) -> str:
     speaking = [(cloud, cloud.bgp) for cloud in plan.clouds if cloud.bgp is not None]
     lines = [header(plan.network, plan.router, "!"), f"hostname {word(plan.router, 'router')}"]
-    if not speaking:
-        return "\n".join([*lines, ""])
     for cloud, bgp in speaking:
         lines += _prefix_lists(cloud, bgp)
     lines += ["!", *_router(plan, speaking), ""]

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from dmvpn.errors import Fault
-from dmvpn.network.plan import Cloud, Plan, Plane
+from dmvpn.network.plan import Plan, Plane
 from dmvpn.render.layout import Layout
 from dmvpn.render.nftables import IPSEC_DEVICE
 from dmvpn.render.result import Change, File, Rendered, Unit
@@ -18,7 +17,6 @@ def render(plan: Plan, layout: Layout) -> Rendered:
     clouds = tuple(cloud for cloud in plan.clouds if cloud.plane is Plane.USERSPACE)
     if not clouds:
         return Rendered(engine=NAME, files=())
-    _refuse_equal_keys(clouds)
     path = layout.current / FILE
     document: dict[str, Any] = {
         "version": 1,
@@ -46,16 +44,3 @@ def render(plan: Plan, layout: Layout) -> Rendered:
             ),
         ),
     )
-
-
-def _refuse_equal_keys(clouds: tuple[Cloud, ...]) -> None:
-    """All clouds share one transport address: the key alone says whose packet it is. RFC 2890 2.1."""
-    seen: dict[int | None, str] = {}
-    for cloud in clouds:
-        if cloud.gre_key in seen:
-            raise Fault(
-                f"clouds.{cloud.name}.gre-key",
-                f"the same as of {seen[cloud.gre_key]}, on one router",
-                "give each cloud its own key",
-            )
-        seen[cloud.gre_key] = cloud.name

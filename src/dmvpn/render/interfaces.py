@@ -1,4 +1,4 @@
-"""network.json: devices, addresses, routes, rules and sysctls as dmvpn.linux.netstate keeps them. ip-route(8).
+"""network.json: devices, addresses, routes, rules, policies and sysctls as dmvpn.linux.netstate keeps them.
 
 VLANs, bonds, PPPoE and DHCP are not here yet: the devices of uplinks and LANs must exist.
 """
@@ -35,6 +35,7 @@ def tap_mac(nbma: Address) -> str:
 
 def render(plan: Plan, layout: Layout) -> Rendered:
     """Everything the kernel must know before the daemons start."""
+    _refuse_equal_keys(plan.clouds)
     document: dict[str, Any] = {
         "version": 1,
         "network": plan.network,
@@ -50,6 +51,7 @@ def render(plan: Plan, layout: Layout) -> Rendered:
             }
             for version in ((4, 6) if _has_ipv6(plan) else (4,))
         ],
+        "policies": list(_policies(plan)),
         "sysctls": dict(_sysctls(plan)),
     }
     file = File((layout.current / FILE).relative_to(layout.current), as_json(document))
@@ -86,8 +88,44 @@ def _device(plan: Plan, cloud: Cloud) -> dict[str, Any]:
                 "mtu": cloud.mtu_octets,
                 "neighbour_upcalls": True,
             }
-        case Plane.KERNEL:  # the mGRE device goes here; render_all refuses before
-            raise Fault(f"clouds.{cloud.name}", "kernel plane not available yet", "write plane: userspace")
+        case Plane.KERNEL:
+            return {
+                "name": word(cloud.device, "device"),
+                "kind": "gre",
+                "key": cloud.gre_key,
+                "ttl": cloud.ttl,
+                "mtu": cloud.mtu_octets,
+                "neighbour_upcalls": True,
+            }
+
+
+def _refuse_equal_keys(clouds: tuple[Cloud, ...]) -> None:
+    """All clouds share one transport address: the key alone says whose packet it is. RFC 2890 2.1."""
+    seen: dict[int | None, str] = {}
+    for cloud in clouds:
+        if cloud.gre_key in seen:
+            raise Fault(
+                f"clouds.{cloud.name}.gre-key",
+                f"the same as of {seen[cloud.gre_key]}, on one router",
+                "give each cloud its own key",
+            )
+        seen[cloud.gre_key] = cloud.name
+
+
+def _policies(plan: Plan) -> Iterator[dict[str, Any]]:
+    """XFRM policies under charon's: when charon's are gone these are what is left, and they block. ip-xfrm(8).
+
+    By address for GRE between transport addresses; by the cloud's key for all its GRE, whatever the addresses: a packet
+    in clear for the mGRE device, which has no address of its own, and a foreign peer's without its SA.
+    """
+    closed = [cloud for cloud in plan.clouds if cloud.plane is Plane.KERNEL and cloud.encrypted]
+    if not closed:
+        return
+    ours = str(plan.transport_range)
+    yield from ({"direction": direction, "destination": ours} for direction in ("out", "in", "fwd"))
+    yield from ({"direction": direction, "source": ours} for direction in ("out", "in", "fwd"))
+    for cloud in closed:
+        yield from ({"direction": direction, "gre_key": cloud.gre_key or 0} for direction in ("out", "in"))
 
 
 def _addresses(plan: Plan) -> Iterator[tuple[str, Interface | str]]:

@@ -4,7 +4,7 @@ One table of our own, replaced in one transaction: there is no moment without th
 touched. Named counters are what `status` shows.
 """
 
-from dmvpn.network.plan import Cloud, Plan
+from dmvpn.network.plan import Cloud, Plan, Plane
 from dmvpn.render.layout import Layout
 from dmvpn.render.result import Change, Check, File, Rendered, Unit
 from dmvpn.render.words import header, word
@@ -23,6 +23,16 @@ HAIRPIN_TOTAL_LIMIT = "limit rate 500/second burst 500 packets"
 HAIRPIN_PAIRS = 16384
 # RFC 2332 5.2.7 wants the packet's internetwork header and 8 octets at least; IPv6 with TCP fits.
 SNAPLEN_OCTETS = 128
+
+# Who had traffic lately, for dmvpnd: it looks every few seconds, so a pause of that length is no end.
+USED_SET = "used"
+USED_S = 30
+USED_SIZE = 16384
+
+
+MULTICAST = {"ip": "224.0.0.0/4", "ip6": "ff00::/8"}
+# BGP, BFD (RFC 5881, RFC 5883), OSPF: between routers only.
+OWN_TRAFFIC = ("tcp dport 179", "tcp sport 179", "udp dport { 3784, 3785, 4784 }", "meta l4proto 89")
 
 
 def table(network: str) -> str:
@@ -67,8 +77,13 @@ def _text(plan: Plan, name: str) -> str:
     for cloud in clouds:
         if cloud.nhrp.redirect:
             lines += _pair_sets(cloud)
+    in_kernel = tuple(cloud for cloud in clouds if cloud.plane is Plane.KERNEL)
+    for cloud in in_kernel:
+        lines += _used_sets(cloud)
     lines += _guards(plan)
     lines += _hairpins(clouds)
+    if in_kernel:
+        lines += [*_multicast(in_kernel), *_used(in_kernel)]
     lines += _clamps(clouds)
     return "\n".join([*lines, "}"]) + "\n"
 
@@ -79,6 +94,7 @@ def _counters(clouds: tuple[Cloud, ...]) -> list[str]:
         cloud_name = word(cloud.name, "cloud")
         names += [f"hairpin_{cloud_name}"] if cloud.nhrp.redirect else []
         names += [f"mss_{cloud_name}"]
+        names += [f"multicast_{cloud_name}"] if cloud.plane is Plane.KERNEL else []
     return [f"\tcounter {name} {{ }}" for name in names]
 
 
@@ -86,7 +102,14 @@ def _guards(plan: Plan) -> list[str]:
     """GRE between transport addresses travels in ESP or not at all; GRE of the host's own is none of our business.
 
     Three chains, since a packet of ours can be sent by us, arrive for us, or be smuggled through us by a LAN host.
+    Inside ESP it is on charon's device on the userspace plane; on the kernel's it has a policy's SA ahead of it, or
+    came out of one. There the key counts as well: the mGRE device has no address of its own and takes a packet from
+    anywhere, and a foreign peer has no transport address.
     """
+    keys = [cloud.gre_key for cloud in plan.clouds if cloud.plane is Plane.KERNEL and cloud.encrypted]
+    in_kernel = any(cloud.plane is Plane.KERNEL for cloud in plan.clouds)
+    clear_out = "rt ipsec missing" if in_kernel else f'oifname != "{IPSEC_DEVICE}"'
+    clear_in = "meta ipsec missing" if in_kernel else f'iifname != "{IPSEC_DEVICE}"'
     family = "ip" if plan.transport.version == 4 else "ip6"
     ours = word(plan.transport_range, "transport")
     gre = "meta l4proto gre"
@@ -96,13 +119,15 @@ def _guards(plan: Plan) -> list[str]:
     return [
         "\tchain guard_out {",
         "\t\ttype filter hook output priority filter; policy accept;",
-        f'\t\toifname != "{IPSEC_DEVICE}" {gre} {family} daddr {ours} {drop_out}',
-        f'\t\toifname != "{IPSEC_DEVICE}" {gre} {family} saddr {ours} {drop_out}',
+        f"\t\t{clear_out} {gre} {family} daddr {ours} {drop_out}",
+        f"\t\t{clear_out} {gre} {family} saddr {ours} {drop_out}",
+        *(f"\t\t{clear_out} {gre} {_with_key(key)} {drop_out}" for key in keys),
         "\t}",
         "\tchain guard_in {",
         "\t\ttype filter hook prerouting priority raw; policy accept;",
-        f'\t\tiifname != "{IPSEC_DEVICE}" {gre} {family} daddr {ours} {drop_in}',
-        f'\t\tiifname != "{IPSEC_DEVICE}" {gre} {family} saddr {ours} {drop_in}',
+        f"\t\t{clear_in} {gre} {family} daddr {ours} {drop_in}",
+        f"\t\t{clear_in} {gre} {family} saddr {ours} {drop_in}",
+        *(f"\t\t{clear_in} {gre} fib daddr type local {_with_key(key)} {drop_in}" for key in keys),
         "\t}",
         "\tchain guard_through {",
         "\t\ttype filter hook forward priority filter; policy accept;",
@@ -110,6 +135,68 @@ def _guards(plan: Plan) -> list[str]:
         f"\t\t{family} saddr {ours} {drop_through}",
         "\t}",
     ]
+
+
+def _with_key(key: int | None) -> str:
+    """GRE with this key, or with none: the third bit says that there is one, RFC 2890 2. One with a checksum before its
+    key is not looked for: the device refuses it.
+    """
+    return "@th,2,1 0" if key is None else f"@th,2,1 1 @th,32,32 {key:#x}"
+
+
+def used_families(cloud: Cloud) -> tuple[str, ...]:
+    """The families of next hops that a cloud on the kernel plane has a set for."""
+    return tuple(_families(cloud)) if cloud.plane is Plane.KERNEL else ()
+
+
+def used_set(cloud: Cloud, family: str) -> str:
+    """The set of next hops that had traffic lately."""
+    return f"{USED_SET}{'' if family == 'ip' else '6'}_{word(cloud.name, 'cloud')}"
+
+
+def _used_sets(cloud: Cloud) -> list[str]:
+    lines: list[str] = []
+    for family in _families(cloud):
+        lines += [
+            f"\tset {used_set(cloud, family)} {{",
+            f"\t\ttype {'ipv4_addr' if family == 'ip' else 'ipv6_addr'}",
+            f"\t\tsize {USED_SIZE}",
+            "\t\tflags dynamic,timeout",
+            f"\t\ttimeout {USED_S}s",
+            "\t}",
+        ]
+    return lines
+
+
+def _used(clouds: tuple[Cloud, ...]) -> list[str]:
+    """Next hops with traffic keep their shortcut. What routers say to each other is no traffic: it would keep all."""
+    lines: list[str] = []
+    for hook in ("forward", "output"):
+        lines += [f"\tchain used_{hook} {{", f"\t\ttype filter hook {hook} priority filter + 20; policy accept;"]
+        for cloud in clouds:
+            device = word(cloud.device, "device")
+            if hook == "output":
+                lines += [f'\t\toifname "{device}" {own} return' for own in OWN_TRAFFIC]
+            lines += [
+                f'\t\toifname "{device}" {family} daddr != {MULTICAST[family]}'
+                f" update @{used_set(cloud, family)} {{ rt {family} nexthop }}"
+                for family in _families(cloud)
+            ]
+        lines.append("\t}")
+    return lines
+
+
+def _multicast(clouds: tuple[Cloud, ...]) -> list[str]:
+    """An mGRE device would send it to the group's own address on the underlay; dmvpnd sends each member a copy."""
+    lines = ["\tchain multicast {", "\t\ttype filter hook postrouting priority raw; policy accept;"]
+    for cloud in clouds:
+        name, device = word(cloud.name, "cloud"), word(cloud.device, "device")
+        drop = f"counter name multicast_{name} drop"
+        lines += [
+            f'\t\toifname "{device}" ip daddr {MULTICAST["ip"]} log group {cloud.multicast_group} {drop}',
+            f'\t\toifname "{device}" ip6 daddr {MULTICAST["ip6"]} {drop}',
+        ]
+    return [*lines, "\t}"]
 
 
 def _families(cloud: Cloud) -> list[str]:

@@ -6,7 +6,7 @@ only it knows where the peer is. dmvpnd loads swanctl.conf too (swanctl itself w
 
 from pathlib import PurePosixPath
 
-from dmvpn.network.plan import Plan
+from dmvpn.network.plan import Plan, Plane
 from dmvpn.render.layout import Layout
 from dmvpn.render.nftables import IPSEC_DEVICE
 from dmvpn.render.result import Change, Check, File, Rendered, Unit
@@ -22,28 +22,23 @@ CHARON = "/usr/lib/ipsec/charon"
 VICI_INSIDE = PurePosixPath("/run/charon.vici")
 
 # Exactly what is needed, so that a plugin the host has switched on or off elsewhere changes nothing. With "!" charon
-# refuses to start without it: addrblock is what ties a peer to its transport address, libipsec what encrypts.
+# refuses to start without it: addrblock is what ties a peer to its transport address, libipsec what encrypts (on the
+# kernel plane the kernel does, told by kernel-netlink).
 # x509 stands before openssl, whose certificates know no RFC 3779 blocks.
-PLUGINS = (
-    "random!",
-    "nonce",
-    "x509!",
-    "revocation",
-    "constraints",
-    "addrblock!",
-    "pubkey",
-    "pkcs1",
-    "pkcs8",
-    "pem",
-    "aesni",  # a third faster than openssl for AES-GCM where the processor has it; elsewhere it stays out
-    "openssl!",
-    "kdf",
-    "drbg",
-    "kernel-libipsec!",
-    "kernel-netlink",  # for addresses and routes; its IPsec feature must fail beside libipsec
-    "socket-default!",
-    "vici!",
-)
+_HEAD = ("random!", "nonce", "x509!", "revocation", "constraints", "addrblock!", "pubkey", "pkcs1", "pkcs8", "pem")
+_CIPHERS = ("openssl!", "kdf", "drbg")
+_TAIL = ("socket-default!", "vici!")
+PLUGINS = {
+    Plane.USERSPACE: (
+        *_HEAD,
+        "aesni",  # a third faster than openssl for AES-GCM where the processor has it; elsewhere it stays out
+        *_CIPHERS,
+        "kernel-libipsec!",
+        "kernel-netlink",  # for addresses and routes; its IPsec feature must fail beside libipsec
+        *_TAIL,
+    ),
+    Plane.KERNEL: (*_HEAD, *_CIPHERS, "kernel-netlink!", *_TAIL),
+}
 
 # A message is given up 5.2 s after it was first sent: 0.7 s, then 1.2 times longer each time. Long enough for a
 # satellite and a lost packet or two; dmvpnd's own probes find a dead path sooner.
@@ -58,6 +53,14 @@ COOKIE_THRESHOLD_ADDRESS = 20
 BLOCK_THRESHOLD_ADDRESS = 200
 HALF_OPEN_LIMIT = 2000
 HALF_OPEN_S = 15
+
+
+_LIBIPSEC = (
+    "    kernel-libipsec {",
+    # The peer's selector is the address GRE goes to; the mark keeps charon's own packets out of the TUN.
+    "      allow_peer_ts = yes",
+    "    }",
+)
 
 
 def render(plan: Plan, layout: Layout) -> Rendered:
@@ -94,11 +97,13 @@ def _strongswan_conf(plan: Plan) -> str:
     mark = plan.registry.ike_mark
     mark_text = f"{mark.value:#x}/{mark.mask:#x}"
     # charon must not take an overlay address or its own TUN for a way out, nor look for one in the shortcuts.
-    ignored = ", ".join([IPSEC_DEVICE, *(word(cloud.device, "device") for cloud in plan.clouds)])
+    plane = plan.clouds[0].plane
+    own_device = [IPSEC_DEVICE] if plane is Plane.USERSPACE else []
+    ignored = ", ".join([*own_device, *(word(cloud.device, "device") for cloud in plan.clouds)])
     lines = [
         header(plan.network, plan.router),
         "charon {",
-        f"  load = {' '.join(PLUGINS)}",
+        f"  load = {' '.join(PLUGINS[plane])}",
         f"  port = {plan.ike.port}",
         f"  port_nat_t = {plan.ike.nat_port}",
         f"  routing_table = {plan.registry.ike_table}",
@@ -123,10 +128,7 @@ def _strongswan_conf(plan: Plan) -> str:
         "    addrblock {",
         "      strict = yes",
         "    }",
-        "    kernel-libipsec {",
-        # The peer's selector is the address GRE goes to; the mark keeps charon's own packets out of the TUN.
-        "      allow_peer_ts = yes",
-        "    }",
+        *(_LIBIPSEC if plane is Plane.USERSPACE else ()),
         "    kernel-netlink {",
         f"      fwmark = !{mark_text}",
         "    }",

@@ -1,0 +1,70 @@
+"""OSPF over a cloud: ospfd.conf. FRR manual, "OSPFv2"; RFC 2328 with point-to-multipoint over the mesh.
+
+Point-to-multipoint: no designated router, so no spoke can become one; a spoke's neighbours are its hubs, and every
+router is told as a host route. Every spoke knows every network, with its hub as the next hop: a hub cannot summarise
+inside an area. Shortcuts stand in a table of their own before main, so they win over what OSPF says.
+"""
+
+from collections.abc import Iterator
+
+from dmvpn.network.plan import Cloud, Ospf, Plan
+from dmvpn.render import bfd
+from dmvpn.render.words import header, word
+
+FILE = "ospfd.conf"
+HELLO_S, DEAD_S = 10, 40  # RFC 2328 C.3's; of point-to-multipoint FRR keeps them, IOS has 30 and 120: set them there
+ROUTE_MAP = "dmvpn-ospf"
+
+
+def spoken(plan: Plan) -> bool:
+    return any(cloud.ospf is not None for cloud in plan.clouds)
+
+
+def conf(plan: Plan) -> str:
+    """ospfd's file; a router without OSPF has an empty one."""
+    speaking = [(cloud, cloud.ospf) for cloud in plan.clouds if cloud.ospf is not None]
+    lines = [header(plan.network, plan.router, "!"), f"hostname {word(plan.router, 'router')}"]
+    if not speaking:
+        return "\n".join([*lines, ""])
+    for cloud, ospf in speaking:
+        lines += _interface(cloud, ospf)
+    served = {lan.device for lan in plan.lans if lan.prefix in plan.serves and lan.prefix.version == 4}
+    for device in sorted(served):
+        # The site's networks are told and nobody is met there: a host that speaks OSPF is no router of ours.
+        lines += [f"interface {word(device, 'device')}", f" ip ospf area {speaking[0][1].area}"]
+        lines += [" ip ospf passive", "exit"]
+    lines += ["!", "router ospf", f" ospf router-id {word(plan.transport, 'transport')}"]
+    lines += [" log-adjacency-changes", "exit", ""]
+    return "\n".join(lines)
+
+
+def zebra_lines(plan: Plan) -> Iterator[str]:
+    """What of OSPF reaches the kernel. A link-state area cannot be filtered between its members, so each router decides
+    for itself: nothing but internal networks, and never a way to a transport address.
+    """
+    if not spoken(plan):
+        return
+    overlays = [overlay for cloud in plan.clouds for overlay in cloud.overlay]
+    allowed = [prefix for prefix in (*plan.prefixes, *overlays) if prefix.version == 4]
+    entries = [f"deny {word(plan.transport_range, 'transport')} le 32"]
+    entries += [f"permit {word(prefix, 'prefixes')} le 32" for prefix in dict.fromkeys(allowed)]
+    for number, entry in enumerate(entries, start=1):
+        yield f"ip prefix-list {ROUTE_MAP} seq {5 * number} {entry}"
+    yield f"route-map {ROUTE_MAP} permit 10"
+    yield f" match ip address prefix-list {ROUTE_MAP}"
+    yield "exit"
+    yield f"ip protocol ospf route-map {ROUTE_MAP}"
+
+
+def _interface(cloud: Cloud, ospf: Ospf) -> Iterator[str]:
+    yield f"interface {word(cloud.device, 'device')}"
+    yield " ip ospf network point-to-multipoint"
+    yield f" ip ospf area {ospf.area}"
+    yield f" ip ospf cost {ospf.cost}"
+    yield f" ip ospf hello-interval {HELLO_S}"
+    yield f" ip ospf dead-interval {DEAD_S}"
+    # Two planes, and two vendors, need not agree about the device's MTU; what is sent fits the smaller one anyway.
+    yield " ip ospf mtu-ignore"
+    if cloud.bfd is not None:
+        yield f" ip ospf bfd profile {bfd.profile(cloud)}"
+    yield "exit"
