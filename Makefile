@@ -3,21 +3,25 @@ SHELL := /bin/bash
 PYTEST := .venv/bin/python -m pytest
 PURE := tests/nhrp tests/network tests/render
 
-.PHONY: help demo test check style bench coverage clean setup
+.PHONY: help demo test vm-test check style bench coverage clean setup
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 18
 
 demo: ## a real DMVPN on this machine, and a story that shows it (root)
 	@scripts/setup demo
 	@.venv/bin/dmvpn lab run demo
 
 check: style ## the fast part of the tests: style, types, rooms, unit and property tests
-	$(PYTEST) -q -n 2 -m 'not kernel and not lab and not slow'
+	$(PYTEST) -q -n 2 -m 'not kernel and not lab and not slow and not vm'
 
 # One run, one after the other: what measures and what starts routers wants the machine for itself.
 test: style ## all tests (root, or what needs it is skipped by name)
 	$(PYTEST) -q
+
+vm-test: ## the tests that need a stock kernel, in one virtual machine (root)
+	@scripts/setup vm
+	$(PYTEST) -q -m vm
 
 style: setup
 	.venv/bin/ruff format --check .
@@ -36,6 +40,6 @@ setup:
 	@scripts/setup test
 
 clean: ## take away all that was made here, .venv/ too
-	rm -rf .venv .private .setup.lock build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage \
+	rm -rf .venv .private .vm .setup.lock build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage \
 		bench/results src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
