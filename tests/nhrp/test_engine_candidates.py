@@ -9,6 +9,7 @@ from shortcut_bench import asked_for, bench_in
 
 from dmvpn.nhrp.candidates import Candidates
 from dmvpn.nhrp.events import DropReason, Endpoint, SecurityUp, WantSecurity
+from dmvpn.nhrp.numbers import Kind
 from dmvpn.nhrp.shortcut import ShortcutState
 
 TRANSPORT = (ip_network("100.64.0.0/16"),)
@@ -71,3 +72,33 @@ def test_an_answer_over_the_responders_own_sa_is_where_we_see_it(observed: Any, 
     (shortcut,) = bench.engine._machines.shortcuts.table
     assert shortcut.candidates == tried
     assert shortcut.ours
+
+
+def test_a_peer_that_asks_over_its_own_sa_is_told_where_it_is_seen() -> None:
+    bench = spoke()
+    bench.tell(SecurityUp(PEER_NBMA, STRANGE))
+    bench.packet(question(PEER, PEER_NBMA, OWN).with_candidates(Candidates()), PEER_NBMA)
+    bench.answer_all()
+    told = bench.last_sent(Kind.RESOLUTION_REPLY, PEER_NBMA).candidates()
+    assert told is not None
+    assert told.observed == STRANGE
+
+
+def test_where_a_peer_sees_us_is_shown_while_the_path_to_it_stands() -> None:
+    bench = bench_in(ShortcutState.PROBING)
+    reply = answer(asked_for(bench, PEER), prefix=32).with_candidates(Candidates(observed=STRANGE))
+    bench.packet(reply, PEER_NBMA)
+    assert [one.seen_as for one in bench.view().shortcuts] == [STRANGE]
+    bench.down(PEER_NBMA)
+    assert [one.seen_as for one in bench.view().shortcuts] == [None]
+
+
+def test_where_the_peer_was_said_to_be_is_shown_after_the_attempt_too() -> None:
+    bench = bench_in(ShortcutState.RESOLVING)
+    told = Candidates((endpoint(PEER_NBMA),), (STRANGE,))
+    bench.packet(answer(asked_for(bench)).with_candidates(told), HUB_NBMA)
+    bench.wait(60.0)
+    (shortcut,) = bench.view().shortcuts
+    assert shortcut.state is ShortcutState.NEGATIVE
+    assert (shortcut.public, shortcut.private) == (told.public, told.private)
+    assert shortcut.candidates == told.public

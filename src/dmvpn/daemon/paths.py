@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from dmvpn.daemon.cloud import Cloud
 from dmvpn.daemon.control import PathView, State, Step, WhyNot
+from dmvpn.daemon.nat_reasons import no_security
 from dmvpn.daemon.node import Node
 from dmvpn.daemon.settings import HubSettings
 from dmvpn.errors import Fault
@@ -141,12 +142,20 @@ def _why(node: Node, cloud: Cloud, gateway: Address, view: View, shortcut: Short
         return WhyNot.NO_HUB, f"{down.name}: {down.reason}" if down.reason else down.name
     if shortcut is None:
         return WhyNot.NOTHING_SENT, ""
-    why = WHY[shortcut.why]
+    why, detail = why_not(node, view, shortcut)
+    if detail:
+        return why, detail
     tries, remotes = node.ike.tried(shortcut.nbma) if shortcut.nbma is not None else (0, ())
     where = ", ".join(f"{remote.host} port {remote.port}" for remote in remotes)
-    if remotes and why in (WhyNot.CONNECTING, WhyNot.NO_SECURITY):
+    if remotes and why is WhyNot.CONNECTING:
         return why, f"{tries} tries at {where}"
     return why, "the hub relays meanwhile" if why in IN_PROGRESS else ""
+
+
+def why_not(node: Node, view: View, shortcut: ShortcutRow) -> tuple[WhyNot, str]:
+    """In the operator's words; with details where the engine cannot know them."""
+    why = WHY[shortcut.why]
+    return no_security(view, shortcut, node.authority.name) if why is WhyNot.NO_SECURITY else (why, "")
 
 
 def _steps(

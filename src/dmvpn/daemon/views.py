@@ -7,7 +7,7 @@ from typing import Any
 from dmvpn.daemon.cloud import Cloud
 from dmvpn.daemon.control import CacheRow, CloudRow, HubRow, NodeStatus, PeerRow, RulesRow, State, Trouble
 from dmvpn.daemon.node import Node
-from dmvpn.daemon.paths import WHY
+from dmvpn.daemon.paths import why_not
 from dmvpn.errors import Fault
 from dmvpn.linux import kernel_facts, ruleset, vtysh
 from dmvpn.nhrp.cache import BindingKind
@@ -182,7 +182,7 @@ def _peers(node: Node, cloud: str, view: View) -> list[PeerRow]:
     for row in view.shortcuts:
         # Several prefixes of one peer share its fate; before a peer is known each destination is on its own.
         by_peer.setdefault((row.nbma or row.destination, row.state), []).append(row)
-    rows += [_shortcut(node, cloud, group) for group in by_peer.values()]
+    rows += [_shortcut(node, cloud, view, group) for group in by_peer.values()]
     return rows
 
 
@@ -232,7 +232,7 @@ def _client(node: Node, cloud: str, row: BindingRow) -> PeerRow:
     )
 
 
-def _shortcut(node: Node, cloud: str, group: list[ShortcutRow]) -> PeerRow:
+def _shortcut(node: Node, cloud: str, view: View, group: list[ShortcutRow]) -> PeerRow:
     row = group[0]
     standing = row.nbma is not None and node.ike.standing(row.nbma) is not None
     if row.state is ShortcutState.UP:
@@ -248,7 +248,7 @@ def _shortcut(node: Node, cloud: str, group: list[ShortcutRow]) -> PeerRow:
         kind="shortcut",
         state=state,
         layer=layer,
-        why="" if state is State.DIRECT else WHY[row.why].value,
+        why="" if state is State.DIRECT else why_not(node, view, row)[0].value,
         prefixes=tuple(str(one.prefix) for one in group),
         since_s=max(one.age_s for one in group),
         expires_s=row.expires_s,

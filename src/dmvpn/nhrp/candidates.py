@@ -22,7 +22,7 @@ ENDPOINTS_LIMIT: Final = 8  # of each kind; each candidate is a connection attem
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Endpoints of the packet's source: as hubs see it, and its own. `observed` is what a hub tells the receiver."""
+    """Endpoints of the packet's source: as hubs see it, and its own. `observed`: where it sees the receiver."""
 
     public: tuple[Endpoint, ...] = ()
     private: tuple[Endpoint, ...] = ()

@@ -98,6 +98,8 @@ def _negative(core: Core, shortcut: Shortcut) -> BindingRow:
 
 
 def _shortcut(core: Core, machines: Machines, shortcut: Shortcut) -> ShortcutRow:
+    path = machines.paths.get(shortcut.nbma) if shortcut.nbma is not None else None
+    told = shortcut.whereabouts or Candidates()
     return ShortcutRow(
         prefix=shortcut.prefix,
         destination=shortcut.destination,
@@ -107,5 +109,9 @@ def _shortcut(core: Core, machines: Machines, shortcut: Shortcut) -> ShortcutRow
         why=shortcut.why,
         age_s=core.now - shortcut.since,
         expires_s=None if shortcut.expires is None else shortcut.expires - core.now,
-        rtt_s=_rtt_s(machines, shortcut.nbma),
+        rtt_s=None if path is None else path.rtt_s,
+        public=told.public,
+        private=told.private,
+        candidates=shortcut.candidates,
+        seen_as=None if path is None else path.seen_as,
     )

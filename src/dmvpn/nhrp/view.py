@@ -44,7 +44,11 @@ class BindingRow:
 
 @dataclass(frozen=True, slots=True)
 class ShortcutRow:
-    """`why` is why packets for the prefix do not go directly; WhyNot.DIRECT when they do."""
+    """`why` is why packets for the prefix do not go directly; WhyNot.DIRECT when they do.
+
+    `public` and `private` are the peer's endpoints as the answer named them, `candidates` those that are tried, also
+    after the attempt was given up and `nbma` with it. `seen_as` is where the peer sees us over the direct path.
+    """
 
     prefix: Network
     destination: Address
@@ -55,6 +59,10 @@ class ShortcutRow:
     age_s: float
     expires_s: float | None
     rtt_s: float | None
+    public: tuple[Endpoint, ...]
+    private: tuple[Endpoint, ...]
+    candidates: tuple[Endpoint, ...]
+    seen_as: Endpoint | None
 
 
 @dataclass(frozen=True, slots=True)
