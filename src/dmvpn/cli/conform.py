@@ -72,10 +72,10 @@ def conform(
         found.append(finding)
         if verbose and not as_json:
             say(f"{finding.case.name}: {finding.judgement.verdict}: {finding.judgement.sentence}")
-            for octets in finding.sent:
-                say(f"  > {conformance.masked(octets, bench.password).hex()}")
-            for octets in finding.received:
-                say(f"  < {conformance.masked(octets, bench.password).hex()}")
+            for turn in finding.turns:
+                say(f"  > {conformance.masked(turn.sent, bench.password).hex()}")
+                for octets in turn.received:
+                    say(f"  < {conformance.masked(octets, bench.password).hex()}")
     if as_json:
         say_json([_json(finding, bench.password) for finding in found])
     else:
@@ -101,23 +101,21 @@ def _conclude(found: list, *, quiet: bool) -> None:  # type: ignore[type-arg]
 
 def _row(finding) -> list[str]:  # type: ignore[no-untyped-def]
     case, judgement = finding.case, finding.judgement
+    last = finding.turns[-1] if finding.turns else None
     return [
         case.name,
         case.section,
         case.rule,
-        _short(finding.sent),
-        _short(finding.received),
+        "-" if last is None else _short(last.sent),
+        "-" if last is None or not last.received else _short(last.received[0]),
         judgement.verdict.value,
         judgement.sentence,
     ]
 
 
-def _short(packets: tuple[bytes, ...]) -> str:
-    """The last one: kind, lengths, flags and request id; and how many octets it has."""
-    if not packets:
-        return "-"
-    last = packets[-1]
-    return f"..{last[SHORT_FROM:SHORT_TO].hex()}.. ({len(last)})"
+def _short(octets: bytes) -> str:
+    """Kind, lengths, flags and request id; and how many octets it has."""
+    return f"..{octets[SHORT_FROM:SHORT_TO].hex()}.. ({len(octets)})"
 
 
 def _json(finding, password: bytes | None) -> dict[str, object]:  # type: ignore[no-untyped-def]
@@ -129,8 +127,13 @@ def _json(finding, password: bytes | None) -> dict[str, object]:  # type: ignore
         "rule": finding.case.rule,
         "verdict": finding.judgement.verdict.value,
         "why": finding.judgement.sentence,
-        "sent": [conformance.masked(octets, password).hex() for octets in finding.sent],
-        "received": [conformance.masked(octets, password).hex() for octets in finding.received],
+        "turns": [
+            {
+                "sent": conformance.masked(turn.sent, password).hex(),
+                "received": [conformance.masked(octets, password).hex() for octets in turn.received],
+            }
+            for turn in finding.turns
+        ],
     }
 
 

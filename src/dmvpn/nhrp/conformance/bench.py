@@ -107,10 +107,17 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """One asking and all that came back about it: whole PDUs."""
+
+    sent: bytes
+    received: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
-    """A case's outcome. `sent` and `received` are whole PDUs, in their order."""
+    """A case's outcome, and how it came to it. No turn: it could not be tried."""
 
     case: Case
     judgement: Judgement
-    sent: tuple[bytes, ...]
-    received: tuple[bytes, ...]
+    turns: tuple[Turn, ...]

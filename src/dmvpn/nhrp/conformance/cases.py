@@ -5,7 +5,7 @@ from typing import Final
 
 from dmvpn.nhrp.conformance import forwarding, refusing, registering, resolving
 from dmvpn.nhrp.conformance.asking import purge, registration
-from dmvpn.nhrp.conformance.bench import Ask, Bench, Case, Finding, Heard, Judged, Judgement, Wait
+from dmvpn.nhrp.conformance.bench import Ask, Bench, Case, Finding, Heard, Judged, Judgement, Turn, Wait
 
 Exchange = Callable[[Ask], tuple[Heard, ...]]
 
@@ -55,21 +55,19 @@ def run(bench: Bench, exchange: Exchange, cases: tuple[Case, ...] = CASES) -> It
 
 
 def _run(case: Case, bench: Bench, exchange: Exchange) -> Finding:
-    sent: list[bytes] = []
-    received: list[bytes] = []
+    turns: list[Turn] = []
     script = case.script(bench)
     try:
         asked = next(script)
         while True:
             heard = exchange(asked)
-            sent.append(asked.octets)
-            received += [one.octets for one in heard]
+            turns.append(Turn(asked.octets, tuple(one.octets for one in heard)))
             asked = script.send(heard)
     except StopIteration as end:
         judgement: Judgement = end.value
     except Judged as early:
         judgement = early.judgement
-    return Finding(case, judgement, tuple(sent), tuple(received))
+    return Finding(case, judgement, tuple(turns))
 
 
 def leave(bench: Bench, *, registered: bool) -> tuple[Ask, ...]:
