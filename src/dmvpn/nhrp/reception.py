@@ -20,6 +20,8 @@ class Reception:
         self._machines = machines
 
     def packet(self, octets: bytes, sender: Address | None) -> None:
+        if sender is not None and self._machines.server.repeated(octets, sender):
+            return
         try:
             packet = decode(octets)
         except Malformed as fault:

@@ -9,12 +9,13 @@ from dmvpn.nhrp.cache import Binding, BindingKind
 from dmvpn.nhrp.candidates import Candidates
 from dmvpn.nhrp.cie import Cie
 from dmvpn.nhrp.core import Core
-from dmvpn.nhrp.events import Address, BindNeighbour, DropReason, Happening, Network, UnbindNeighbour
+from dmvpn.nhrp.events import Address, BindNeighbour, DropReason, Happening, Network, Send, UnbindNeighbour
 from dmvpn.nhrp.extensions import CiscoNat, ForwardTransit, Unknown
 from dmvpn.nhrp.messages import entry, registration_reply
-from dmvpn.nhrp.numbers import CieCode, ErrorCode, RegistrationFlag
-from dmvpn.nhrp.packet import Packet
+from dmvpn.nhrp.numbers import CieCode, ErrorCode, Kind, RegistrationFlag
+from dmvpn.nhrp.packet import Packet, decode
 from dmvpn.nhrp.purges import Purges
+from dmvpn.nhrp.repeats import ID_AT, Repeat, Repeats
 from dmvpn.nhrp.rib import contains, host_of
 from dmvpn.nhrp.security import Security
 from dmvpn.nhrp.transit import Transit
@@ -29,6 +30,7 @@ class _Pending:
     """A request whose entries are being authorised; the reply goes out when the last verdict is in."""
 
     packet: Packet
+    octets: bytes
     nbma: Address
     open: int
     codes: dict[int, CieCode] = field(default_factory=dict)
@@ -44,6 +46,7 @@ class RegistrationServer:
         self._transit = transit
         self._purges = purges
         self._pending: dict[tuple[Address, Address, int], _Pending] = {}
+        self._repeats = Repeats()
 
     # ------------------------------------------------------------ requests
 
@@ -60,14 +63,39 @@ class RegistrationServer:
         if not 0 < len(packet.cies) <= ENTRIES_LIMIT:
             self._transit.refuse(packet, octets, sender, DropReason.MALFORMED, ErrorCode.PROTOCOL_ERROR)
             return
-        self._begin(packet, sender or packet.source_nbma)
+        self._begin(packet, octets, sender or packet.source_nbma)
+
+    def repeated(self, octets: bytes, sender: Address) -> bool:
+        """Whether a registration that stands was said again: once more allowed, it is held on and answered."""
+        known = self._repeats.find(octets, sender)
+        if known is None or not self._stands(known.binding):
+            return False
+        self._core.received[Kind.REGISTRATION_REQUEST] += 1
+        told = partial(self._told_again, known, octets)
+        self._authorisations.ask(sender, known.binding.protocol, None, told)
+        return True
+
+    def _stands(self, binding: Binding) -> bool:
+        return binding.bound and self._core.bindings.get(binding.protocol) is binding
+
+    def _told_again(self, known: Repeat, octets: bytes, refusal: str | None) -> None:
+        nbma = known.binding.nbma
+        if refusal is None and self._stands(known.binding):
+            self._hold(known.binding, known.holding_time_s)
+            self._core.sent[Kind.REGISTRATION_REPLY] += 1
+            self._core.emit(Send(known.answer(octets[ID_AT : ID_AT + 4]), nbma))
+            return
+        packet = decode(octets)
+        pending = _Pending(packet, octets, nbma, len(packet.cies))
+        self._pending[nbma, packet.source_protocol, packet.request_id] = pending
+        self._told(pending, 0, refusal)
 
     def _is_discovery(self, packet: Packet) -> bool:
         if packet.destination_protocol == packet.source_protocol:
             return True
         return any(packet.destination_protocol == network.broadcast_address for network in self._core.settings.overlay)
 
-    def _begin(self, packet: Packet, nbma: Address) -> None:
+    def _begin(self, packet: Packet, octets: bytes, nbma: Address) -> None:
         key = (nbma, packet.source_protocol, packet.request_id)
         if key in self._pending:
             self._core.drop(DropReason.DUPLICATE, nbma, f"registration of {packet.source_protocol} is being checked")
@@ -75,7 +103,7 @@ class RegistrationServer:
         if len(self._pending) >= PENDING_LIMIT:
             self._core.drop(DropReason.LIMIT, nbma, f"{PENDING_LIMIT} registrations are being checked")
             return
-        pending = _Pending(packet, nbma, len(packet.cies))
+        pending = _Pending(packet, octets, nbma, len(packet.cies))
         self._pending[key] = pending
         for number, cie in enumerate(packet.cies):
             network = cie.network(packet.source_protocol)
@@ -158,6 +186,7 @@ class RegistrationServer:
 
     def _drop(self, protocol: Address) -> None:
         self._core.timers.disarm(("registered", protocol))
+        self._repeats.forget(protocol)
         binding = self._core.bindings.drop(protocol)
         if binding is not None:
             self._unbind_neighbour(binding)
@@ -180,7 +209,9 @@ class RegistrationServer:
     # ------------------------------------------------------------ security, restart
 
     def security_up(self, nbma: Address) -> None:
+        """The peer may come from elsewhere, and be told so."""
         for binding in self._core.bindings.of_nbma(nbma):
+            self._repeats.forget(binding.protocol)
             if binding.kind is BindingKind.REGISTERED and not binding.bound:
                 self._bind_neighbour(binding)
 
@@ -223,6 +254,19 @@ class RegistrationServer:
         observed = Candidates(observed=self._security.observed(pending.nbma))
         reply = registration_reply(self._core, packet, cies, observed, pending.nbma)
         self._core.send(self._with_nat(reply, pending), pending.nbma)
+        self._remember(pending)
+
+    def _remember(self, pending: _Pending) -> None:
+        """What was granted as it was asked, to one address, by a client whose binding leads to it."""
+        sent = self._core.actions[-1] if self._core.actions else None
+        if len(pending.packet.cies) != 1 or pending.codes[0] is not CieCode.OK or not isinstance(sent, Send):
+            return
+        cie = pending.packet.cies[0]
+        binding = self._core.bindings.get(cie.protocol or pending.packet.source_protocol)
+        if binding is None or binding.kind is not BindingKind.REGISTERED or binding.nbma != pending.nbma:
+            return
+        holding_time_s = float(cie.holding_time_s or self._core.settings.holding_time_s)
+        self._repeats.remember(binding, holding_time_s, pending.octets, sent.octets)
 
     def _with_nat(self, reply: Packet, pending: _Pending) -> Packet:
         """The second entry tells a NATed client its public address; only the first hop can see it."""
