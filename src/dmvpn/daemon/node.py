@@ -30,6 +30,7 @@ log = logging.getLogger("dmvpnd")
 
 PLANE_POLL_S = 5.0
 REMEMBER_S = 1.0
+REMEMBER_SHARE = 50  # thousands of bindings take their time to be written: a fiftieth of ours at most
 SETTLED_S = 10.0  # after a start: by then charon has told of every SA that stands
 UNREACHABLE = (RouteKind.UNREACHABLE, RouteKind.BLACKHOLE, RouteKind.PROHIBIT)
 
@@ -235,9 +236,12 @@ class Node:
                         await self._plane.forget(cloud.settings.device, nbma)
 
     async def _remember_often(self) -> None:
+        pause_s = REMEMBER_S
         while True:
-            await asyncio.sleep(REMEMBER_S)
+            await asyncio.sleep(pause_s)
+            began = self._loop.time()
             self._remember()
+            pause_s = max(REMEMBER_S, REMEMBER_SHARE * (self._loop.time() - began))
 
     def _remember(self) -> None:
         now = self._loop.time()

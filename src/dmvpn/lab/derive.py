@@ -9,9 +9,8 @@ from dmvpn.lab import nat
 from dmvpn.lab.impairment import Impairment
 from dmvpn.lab.topology import DEVICE_NAME_OCTETS, End, Link, Node, NodeKind, Route, Topology
 from dmvpn.network.lab_model import Lab, LabLink, LabUplink, NatKind, settled
-from dmvpn.network.plan import Address, Plan, Platform, Uplink
+from dmvpn.network.plan import Address, Plan, Uplink
 
-OURS = (Platform.DEBIAN, Platform.ALPINE)
 WAN_ROUTERS_FROM = IPv4Address("198.18.0.0")  # RFC 2544's range: nobody's real address
 WAN_MTU_OCTETS = 1500
 EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
@@ -19,7 +18,7 @@ EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 
 def topology_of(lab: Lab, plans: Sequence[Plan]) -> Topology:
     """Raises WrongInput where the file leaves out what a lab needs."""
-    drawing = _Drawing(lab, tuple(plan for plan in plans if plan.platform in OURS))
+    drawing = _Drawing(lab, tuple(plans))
     drawing.draw_wan()
     for plan in drawing.plans:
         drawing.add_node(plan.router, NodeKind.ROUTER)
@@ -33,7 +32,7 @@ def topology_of(lab: Lab, plans: Sequence[Plan]) -> Topology:
         links=drawing.links,
         outside={router: tuple(addresses) for router, addresses in drawing.outside.items()},
         names=tuple(drawing.hosts_lines()),
-        not_started=tuple(plan.router for plan in plans if plan.platform not in OURS),
+        not_started=(),
     )
 
 

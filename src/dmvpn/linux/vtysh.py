@@ -25,6 +25,16 @@ class BgpPeer:
     dynamic: bool  # came by a listen range
 
 
+@dataclass(frozen=True, slots=True)
+class OspfNeighbour:
+    """A neighbour of OSPF. `full`: both have the same picture of the area, RFC 2328 10.1."""
+
+    router_id: IPv4Address
+    address: IPv4Address
+    device: str
+    full: bool
+
+
 def show(run: Path, command: str) -> Any:
     """The answer of a show command that ends in json, parsed. `run` holds the vty sockets of one instance.
 
@@ -58,3 +68,22 @@ def bgp_peers(run: Path) -> tuple[BgpPeer, ...]:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Fault("frr", f"show bgp summary json: unexpected form: {error!r}") from error
+
+
+def ospf_neighbours(run: Path) -> tuple[OspfNeighbour, ...]:
+    """All OSPF neighbours of an instance; none when it has no ospfd."""
+    if not (run / "ospfd.vty").exists():
+        return ()
+    try:
+        return tuple(
+            OspfNeighbour(
+                router_id=IPv4Address(router_id),
+                address=IPv4Address(row["address"] if "address" in row else row["ifaceAddress"]),
+                device=str(row["ifaceName"]).partition(":")[0],
+                full=str(row.get("nbrState") or row.get("state")).startswith("Full"),
+            )
+            for router_id, rows in show(run, "show ip ospf neighbor json").get("neighbors", {}).items()
+            for row in rows
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Fault("frr", f"show ip ospf neighbor json: unexpected form: {error!r}") from error

@@ -1,0 +1,75 @@
+"""The part of a foreign router, in the words of a Plan: what a vendor's renderer and the lab need of it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from dmvpn.errors import WrongInput
+from dmvpn.network import plan
+from dmvpn.network.clouds import crypto_profile, planned_cloud
+from dmvpn.network.loading import NO_SECRETS
+from dmvpn.network.model import Network
+from dmvpn.network.places import Member, Place, announced, hubs, places
+from dmvpn.network.plan import ForeignPlan, Ike, Plane, Platform
+from dmvpn.network.ports import planned_lans, planned_uplinks
+from dmvpn.network.registry import registry
+from dmvpn.network.vouched import reachable_addresses
+
+NHRPD = (Platform.FRR, Platform.VYOS)  # those that run FRR's nhrpd
+IKE_PORT, IKE_NAT_PORT = 500, 4500
+
+
+def nhrpd_routers(network: Network) -> tuple[str, ...]:
+    """The foreign routers that a machine with FRR can play, in the file's order."""
+    return tuple(place.name for place in places(network) if place.router.platform in NHRPD)
+
+
+def compile_foreign(network: Network, router: str, *, secrets: Mapping[str, bytes] = NO_SECRETS) -> ForeignPlan:
+    """The part of one foreign router of a checked network. Raises WrongInput for any other router."""
+    place = next((place for place in places(network) if place.name == router and not place.ours), None)
+    if place is None:
+        raise WrongInput(network.network, f"no foreign router is called {router}")
+    members = tuple(Member(place, cloud, tunnel) for cloud, tunnel in place.router.tunnels.items())
+    return ForeignPlan(
+        network=network.network,
+        domain=network.domain,
+        router=router,
+        site=place.site_name,
+        platform=place.router.platform,
+        asn=place.site.asn or 0,
+        prefixes=network.prefixes,
+        transport=members[0].tunnel.address[0],
+        transport_range=network.transport,
+        serves=announced(place.site),
+        uplinks=planned_uplinks(place),
+        lans=planned_lans(place),
+        clouds=tuple(_cloud(network, member, secrets) for member in members),
+        ike=_ike(network, place),
+        registry=registry(network.network),
+        openings=(),
+        not_rendered=(),
+    )
+
+
+def _cloud(network: Network, member: Member, secrets: Mapping[str, bytes]) -> plan.Cloud:
+    """Every hub by the address that the underlay knows: a foreign router never hears of transport addresses."""
+    planned = planned_cloud(network, member, Plane.KERNEL, secrets)
+    cloud = network.clouds[member.cloud]
+    outside = {hub.place.name: reachable_addresses(cloud, hub) for hub in hubs(network, member.cloud)}
+    return replace(
+        planned,
+        hubs=tuple(replace(hub, nbma=outside[hub.router][0]) for hub in planned.hubs if outside[hub.router]),
+        underlay_address=next(iter(reachable_addresses(cloud, member)), None),
+    )
+
+
+def _ike(network: Network, place: Place) -> Ike:
+    profile = crypto_profile(network, network.clouds[next(iter(place.router.tunnels))])
+    return Ike(
+        ike_proposal=profile.ike,
+        esp_proposal=profile.esp,
+        rekey_s=profile.rekey,
+        identity=f"{place.name}.{network.domain}",
+        port=IKE_PORT,
+        nat_port=IKE_NAT_PORT,
+        dpd_delay_s=profile.dpd_delay,
+    )

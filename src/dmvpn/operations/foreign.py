@@ -1,0 +1,45 @@
+"""Foreign routers in a lab: those that FRR's nhrpd plays run as the real thing, where the kernel has GRE and ESP."""
+
+from pathlib import Path, PurePosixPath
+
+from dmvpn.lab import foreign
+from dmvpn.lab.foreign import Program
+from dmvpn.network.foreign import compile_foreign, nhrpd_routers
+from dmvpn.network.plan import ForeignPlan, Plane
+from dmvpn.operations import pki, reading
+from dmvpn.operations.pki import Pair
+from dmvpn.operations.reading import NetworkFile
+from dmvpn.render.result import Unit
+from dmvpn.render.vendors import frr_nhrpd
+
+
+def plans(file: NetworkFile, planes: tuple[Plane, ...]) -> dict[str, ForeignPlan]:
+    """The foreign routers that can be started on a machine with these planes: none without GRE in its kernel."""
+    if Plane.KERNEL not in planes:
+        return {}
+    return {
+        router: compile_foreign(file.network, router, secrets=reading.secrets(file, router))
+        for router in nhrpd_routers(file.network)
+    }
+
+
+def set_up(plan: ForeignPlan, ca: bytes, foreign_ca: bytes, own: Pair) -> None:
+    """Inside the node: what its administrator would do with the papers of `pki issue` and this configuration."""
+    rendered = frr_nhrpd.render(plan)
+    papers = {pki.CA_CERTIFICATE: ca, pki.FOREIGN_CERTIFICATE: foreign_ca, pki.ROUTER_CERTIFICATE: own.certificate}
+    texts = {str(file.path): file.text for file in rendered.files} | {
+        name: content.decode() for name, content in papers.items()
+    }
+    # swanctl reads the key from private/, the authorities from x509ca/.
+    texts |= {f"x509ca/{name}": texts[name] for name in (pki.CA_CERTIFICATE, pki.FOREIGN_CERTIFICATE)}
+    secrets = {f"private/{pki.ROUTER_KEY}": own.key}
+    programs = tuple(_program(unit) for unit in rendered.units)
+    foreign.set_up(plan, Path(frr_nhrpd.ETC), texts, secrets, programs)
+
+
+def _program(unit: Unit) -> Program:
+    return Program(unit.name, unit.argv, dict(unit.environment), _path(unit.ready) if unit.daemon else None)
+
+
+def _path(ready: PurePosixPath | None) -> Path | None:
+    return None if ready is None else Path(ready)
