@@ -1,0 +1,188 @@
+"""NHRP hubs side by side in one run: dmvpnd and FRR's nhrpd, each on a real mGRE device without IPsec.
+
+Needs GRE in the kernel. Processor time is that of the hub's processes (proc(5), schedstat), in the kernel on their behalf
+included; memory is VmRSS before the first registration and after the last.
+"""
+
+import os
+import shutil
+import statistics
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, Protocol
+
+from bench import spokes
+from bench.namespaces import Node, wait_for, wire
+from bench.spokes import Generator
+from dmvpn.errors import Fault
+
+SIZES: Final = (100, 1_000, 5_000)
+REFRESHES: Final = 3_000  # at least, so that a hundred bindings are measured for longer than a blink
+DEVICE: Final = "gre1"
+NEIGHBOURS: Final = 65_536  # the kernel's default of 1,024 would end both hubs at the same size
+FRR: Final = Path("/usr/lib/frr")
+
+
+@dataclass(frozen=True, slots=True)
+class HubRun:
+    """One hub with so many spokes. Rates per second of the clock; processor time in microseconds, all processes."""
+
+    hub: str
+    bindings: int
+    new_per_s: float
+    refreshes_per_s: float
+    cpu_new_us: float
+    cpu_refresh_us: float
+    octets_per_binding: float
+    lost: int
+
+
+class Hub(Protocol):
+    """A hub that can be started in a node whose mGRE device stands."""
+
+    name: str
+
+    def start(self, node: Node, directory: Path, count: int) -> None: ...
+
+
+class FrrHub:
+    """zebra and nhrpd as Debian ships them."""
+
+    name = "FRR nhrpd"
+
+    def start(self, node: Node, directory: Path, count: int) -> None:
+        directory.chmod(0o755)
+        sockets = directory / "frr"
+        sockets.mkdir()
+        shutil.chown(sockets, "frr", "frr")
+        settings = {
+            "zebra": "",
+            "nhrpd": f"interface {DEVICE}\n ip nhrp network-id 1\n ip nhrp holdtime {int(spokes.HOLDING_S)}\n",
+        }
+        for daemon, text in settings.items():
+            file = directory / f"{daemon}.conf"
+            file.write_text(text)
+            shutil.chown(file, "frr", "frr")
+            command = (
+                str(FRR / daemon),
+                "-f",
+                str(file),
+                "-z",
+                str(sockets / "zserv.api"),
+                "-i",
+                str(sockets / f"{daemon}.pid"),
+                "--vty_socket",
+                str(sockets),
+            )
+            node.start(daemon, command, directory / f"{daemon}.log")
+            wait_for((sockets / f"{daemon}.vty").exists, f"{daemon} to listen")
+
+
+class Bench:
+    """A hub's node, the generator's node, and the wire between them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.hub = Node(str(os.getpid()), "hub")
+        self.generator = Node(str(os.getpid()), "spokes")
+
+    def __enter__(self) -> "Bench":
+        wire(self.hub, "eth0", self.generator, "eth0", 1500)
+        self.hub.ip(f"address add {spokes.HUB_NBMA}/30 dev eth0")
+        self.generator.ip(f"address add {spokes.GENERATOR}/30 dev eth0")
+        self.hub.ip(f"route add {spokes.NBMA} via {spokes.GENERATOR}")
+        self.hub.run(("sysctl", "-qw", "net.ipv4.ip_forward=1"))
+        # Without the generator's answer on record the first replies would wait for ARP.
+        self.hub.run(("ping", "-c", "1", "-W", "2", str(spokes.GENERATOR)))
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.hub.close()
+        self.generator.close()
+
+    def gre(self) -> None:
+        """The mGRE device, as platform.md and nhrpd's manual have it."""
+        local = f"local {spokes.HUB_NBMA} dev eth0"
+        self.hub.ip(f"tunnel add {DEVICE} mode gre key {spokes.KEY} ttl 64 {local}")
+        self.hub.ip(f"link set {DEVICE} mtu {spokes.MTU_OCTETS} up multicast on")
+        self.hub.ip(f"address add {spokes.HUB_OVERLAY}/32 dev {DEVICE}")
+
+    def mac(self) -> bytes:
+        text = self.hub.run(("cat", "/sys/class/net/eth0/address")).strip()
+        return bytes.fromhex(text.replace(":", ""))
+
+    def bound(self, device: str) -> int:
+        """Neighbour entries on the hub's device that lead somewhere."""
+        rows = self.hub.ip(f"neigh show dev {device} nud all").splitlines()
+        return sum(" lladdr " in row for row in rows)
+
+
+def cpu_s(node: Node) -> float:
+    """Seconds on a processor of all processes of the node, threads included."""
+    return sum(_ran_ns(process.pid) for process in node.processes.values()) / 1e9
+
+
+def _ran_ns(pid: int) -> int:
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir())
+
+
+def resident_octets(node: Node) -> int:
+    """VmRSS of all processes of the node."""
+    found = 0
+    for process in node.processes.values():
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                found += int(line.split()[1]) << 10
+    return found
+
+
+def measure(hub: Hub, count: int) -> HubRun:
+    """A fresh hub, every spoke once, then refreshes. Raises Fault unless every binding is there at the end."""
+    rows = spokes.spokes(count)
+    with TemporaryDirectory(prefix="dmvpn-bench-") as name, Bench(Path(name)) as bench:
+        hub.start(bench.hub, bench.directory, count)
+        generator = Generator(bench.generator, bench.mac())
+        before = resident_octets(bench.hub)
+        # One spoke more than counted shows that the hub is ready.
+        first = spokes.registrations(spokes.spokes(count + 1)[count:], 1)
+        wait_for(lambda: _is_answered(generator, first), "the hub's first reply", 60)
+        cpu = cpu_s(bench.hub)
+        new = generator.round(spokes.registrations(rows, 2))
+        spokes.wait_until(lambda: bench.bound(DEVICE) > count, f"{count} neighbour entries", 60)
+        cpu_new = cpu_s(bench.hub) - cpu
+        resident = resident_octets(bench.hub) - before
+        times = max(1, REFRESHES // count)
+        packets = spokes.registrations(rows, 3)
+        cpu = cpu_s(bench.hub)
+        refreshed = generator.round(packets, times)
+        cpu_refresh = cpu_s(bench.hub) - cpu
+    return HubRun(
+        hub=hub.name,
+        bindings=count,
+        new_per_s=new.answered / new.seconds,
+        refreshes_per_s=refreshed.answered / refreshed.seconds,
+        cpu_new_us=1e6 * cpu_new / new.answered,
+        cpu_refresh_us=1e6 * cpu_refresh / refreshed.answered,
+        octets_per_binding=resident / count,
+        lost=new.lost + refreshed.lost,
+    )
+
+
+def _is_answered(generator: Generator, packets: dict[bytes, bytes]) -> bool:
+    try:
+        generator.round(packets)
+    except Fault:
+        return False
+    return True
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
+
+
+def enlarge_neighbour_table() -> None:
+    """For both hubs alike; the limits belong to the first network namespace."""
+    for number, value in (("3", NEIGHBOURS), ("2", NEIGHBOURS // 2), ("1", NEIGHBOURS // 4)):
+        subprocess.run(("sysctl", "-qw", f"net.ipv4.neigh.default.gc_thresh{number}={value}"), check=False)
