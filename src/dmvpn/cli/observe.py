@@ -39,7 +39,11 @@ def status(network: NetworkOption = None, as_json: JsonOption = False) -> None:
         for cloud in found.clouds:
             own = " ".join(cloud.addresses)
             say(f"{cloud.name}: {cloud.role} {own} on {cloud.device}, MTU {cloud.mtu_octets}")
-            say(f"{cloud.name}: {cloud.plane} plane, GRE socket {cloud.socket}")
+            aes = f"{cloud.plane} (AES: {'yes' if found.aes else 'no'})"
+            if cloud.encrypted:
+                say(f"{cloud.name}: {aes} plane" + (f", GRE socket {cloud.socket}" if cloud.plane != "kernel" else ""))
+            else:
+                say(f"{cloud.name}: {cloud.plane} plane, IN CLEAR: crypto is none", style="red")
             if cloud.drops:
                 say(f"{cloud.name}: dropped {', '.join(f'{reason} {n}' for reason, n in sorted(cloud.drops.items()))}")
         stopped = {name: count for name, count in found.guards.items() if name in GUARDS and count}

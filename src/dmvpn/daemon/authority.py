@@ -59,11 +59,16 @@ class Authority:
         claims = self._claims.get(nbma)
         return tuple(claims.inner_sources()) if claims else ()
 
+    def is_in(self, nbma: Address, overlay: Iterable[Network]) -> bool:
+        """Whether the peer behind this NBMA address has an SA and an address in this overlay."""
+        claims = self._claims.get(nbma)
+        return claims is not None and _has_address_in(claims, tuple(overlay))
+
     def peers_in(self, overlay: Iterable[Network]) -> tuple[Address, ...]:
         """NBMA addresses of the peers that have an address in this overlay."""
         ranges = tuple(overlay)
-        return tuple(
-            nbma
-            for nbma, claims in self._claims.items()
-            if any(one in net for one in claims.overlay for net in ranges if one.version == net.version)
-        )
+        return tuple(nbma for nbma, claims in self._claims.items() if _has_address_in(claims, ranges))
+
+
+def _has_address_in(claims: Claims, ranges: tuple[Network, ...]) -> bool:
+    return any(one in net for one in claims.overlay for net in ranges if one.version == net.version)

@@ -3,14 +3,17 @@
 import asyncio
 import logging
 from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from random import Random
 from typing import assert_never
 
 from dmvpn.daemon.authority import Authority
+from dmvpn.daemon.foreign import members_in_clear
 from dmvpn.daemon.ike import Ike
-from dmvpn.daemon.security import Remote
+from dmvpn.daemon.multicast import Multicast
+from dmvpn.daemon.security import Remote, Up
 from dmvpn.daemon.settings import CloudSettings, Settings
 from dmvpn.errors import Fault
 from dmvpn.linux.neighbours import LinkForm, Neighbours
@@ -42,6 +45,7 @@ from dmvpn.nhrp.events import (
     SecurityUp,
     Send,
     UnbindNeighbour,
+    Used,
     Verdict,
     WantSecurity,
 )
@@ -53,6 +57,7 @@ log = logging.getLogger("dmvpnd.nhrp")
 
 EVENT_MEMORY = 512
 CLAIMS_WAIT_S = 3.0  # a packet overtakes the word that its SA is up; below the engine's own wait for a verdict
+IN_CLEAR_AGAIN_S = 1.0
 READ_BURST = 64  # packets per wake-up, so that one flooding peer cannot keep the loop from its timers
 
 
@@ -88,16 +93,27 @@ class Cloud:
         self._socket = NhrpSocket(settings.device, self._form)
         self._hairpins = LoggedPackets(settings.nflog_group) if settings.nhrp.redirect else None
         self._timer: asyncio.TimerHandle | None = None
+        ike = doors.settings.ike
         self._hub_remotes = {
-            hub.nbma: tuple(Remote(host, doors.settings.ike.nat_port) for host in hub.endpoints)
+            hub.nbma: tuple(Remote(host, ike.nat_port if hub.ours else ike.port) for host in hub.endpoints)
             for hub in settings.hubs
         }
+        # A member in clear has no SA to prove it; what it may claim must not count in an encrypted cloud.
+        self.authority = doors.authority if settings.encrypted else Authority()
+        self._in_clear = {} if settings.encrypted else members_in_clear(settings, doors.settings.network)
+        for nbma, claims in self._in_clear.items():
+            self.authority.learn(nbma, claims)
         self._restored = restored
         self._undecided: dict[int, Authorise] = {}
         self.moments: deque[Moment] = deque(maxlen=EVENT_MEMORY)
         self.drops: Counter[str] = Counter()
         self.engine = Engine(
             engine_settings(settings, doors.settings), Random(), now=self._loop.time(), restored=restored
+        )
+        self._multicast = (
+            Multicast(settings.device, settings.multicast_group, self.engine.members, self._count)
+            if settings.multicast_group and self._form is LinkForm.GRE
+            else None
         )
 
     # ------------------------------------------------------------ the loop
@@ -108,6 +124,10 @@ class Cloud:
             self._loop.add_reader(self._hairpins.fileno(), self._hairpinned)
         self.feed(OwnEndpoints(own_endpoints(self.settings, self._doors.settings)))
         self._perform_all(self.engine.start(self._loop.time()))
+        for nbma in self._in_clear:
+            self.feed(SecurityUp(nbma, None))
+        if self._multicast is not None:
+            self._multicast.open()
 
     def close(self) -> None:
         """Neighbour entries and routes stay: the next dmvpnd adopts them, and forwarding never stops."""
@@ -115,6 +135,8 @@ class Cloud:
             self._timer.cancel()
         self._loop.remove_reader(self._socket.fileno())
         self._socket.close()
+        if self._multicast is not None:
+            self._multicast.close()
         if self._hairpins is not None:
             self._loop.remove_reader(self._hairpins.fileno())
             self._hairpins.close()
@@ -176,8 +198,25 @@ class Cloud:
         self.feed(NeighbourMissing(protocol))
 
     def concerns(self, nbma: Address) -> bool:
-        """Whether the peer behind this NBMA address has to do with this cloud."""
-        return nbma in self._hub_remotes or nbma in self._doors.authority.peers_in(self.settings.overlay)
+        """Whether an SA with this NBMA address has to do with this cloud."""
+        if not self.settings.encrypted:
+            return False
+        return nbma in self._hub_remotes or self.authority.is_in(nbma, self.settings.overlay)
+
+    def standing(self, nbma: Address | None) -> Up | None:
+        """How the peer is reached, if it is: by its SA, or in clear because the file lists it."""
+        if nbma in self._in_clear:
+            return Up(nbma, "", Remote(str(nbma), 0))
+        return None if nbma is None or not self.settings.encrypted else self._doors.ike.standing(nbma)
+
+    def used(self, gateways: Iterable[Address]) -> None:
+        """Traffic went to these next hops lately."""
+        for nbma in dict.fromkeys(map(self.engine.nbma_of, gateways)):
+            if nbma is not None:
+                self.feed(Used(nbma))
+
+    def _count(self, reason: str, packets: int) -> None:
+        self.drops[reason] += packets
 
     def security_up(self, nbma: Address, observed: Remote) -> None:
         endpoint = Endpoint(_address(observed.host), observed.port) if _is_address(observed.host) else None
@@ -248,9 +287,14 @@ class Cloud:
 
     def _secure(self, action: WantSecurity | RestartSecurity | ReleaseSecurity) -> None:
         ike = self._doors.ike
+        if not self.settings.encrypted:
+            self._admit_in_clear(action)
+            return
         match action:
             case WantSecurity():
                 known = tuple(Remote(str(one.address), one.port) for one in action.candidates)
+                if action.nbma not in self._doors.settings.transport_range:
+                    known = (Remote(str(action.nbma), self._doors.settings.ike.port),)
                 ike.want(action.nbma, self._hub_remotes.get(action.nbma, known))
                 standing = ike.standing(action.nbma)
                 if standing is not None:
@@ -260,9 +304,19 @@ class Cloud:
             case ReleaseSecurity():
                 ike.release(action.nbma)
 
+    def _admit_in_clear(self, action: WantSecurity | RestartSecurity | ReleaseSecurity) -> None:
+        """There is nothing to negotiate; a restart only has the engine begin anew with the peer."""
+        if action.nbma not in self._in_clear or isinstance(action, ReleaseSecurity):
+            return
+        if isinstance(action, RestartSecurity):
+            self._loop.call_soon(self.security_down, action.nbma, "path dead")
+            self._loop.call_later(IN_CLEAR_AGAIN_S, self.feed, SecurityUp(action.nbma, None))
+        else:
+            self._loop.call_soon(self.feed, SecurityUp(action.nbma, None))
+
     def _authorise(self, action: Authorise) -> Verdict | None:
         """A refusal makes a client wait for a minute, so nobody is refused before charon had time to tell who it is."""
-        if self._doors.authority.claims(action.nbma) is not None:
+        if self.authority.claims(action.nbma) is not None:
             return self._verdict(action)
         self._undecided[action.ticket] = action
         self._loop.call_later(CLAIMS_WAIT_S, self._decide, action)
@@ -273,7 +327,7 @@ class Cloud:
             self.feed(self._verdict(action))
 
     def _verdict(self, action: Authorise) -> Verdict:
-        refusal = self._doors.authority.refusal(action.nbma, action.protocol, action.prefix)
+        refusal = self.authority.refusal(action.nbma, action.protocol, action.prefix)
         if refusal:
             log.warning("%s: %s refused: %s", self.settings.name, action.protocol, refusal)
         return Verdict(action.ticket, not refusal, refusal)
@@ -284,13 +338,21 @@ class Cloud:
 
 
 def engine_settings(cloud: CloudSettings, node: Settings) -> EngineSettings:
-    """The engine's settings from the rendered file's."""
+    """The engine's settings from the rendered file's. Raises Fault for a cloud in clear without a fixed address."""
+    nbma, underlay = node.transport, cloud.underlay_address
+    transport: tuple[Network, ...] = (node.transport_range,)
+    if not cloud.encrypted:
+        if underlay is None:
+            raise Fault(f"cloud {cloud.name}", "is in clear, and no uplink has a fixed address", "run `dmvpn check`")
+        nbma, transport, underlay = underlay, (), None
+    elif cloud.plane != "kernel" or not cloud.foreign:
+        underlay = None
     return EngineSettings(
         role=Role(cloud.role),
         phase=cloud.nhrp.phase,
         protocol=cloud.addresses,
         overlay=cloud.overlay,
-        nbma=node.transport,
+        nbma=nbma,
         hubs=tuple(HubSetting(hub.router, hub.overlay, hub.nbma, hub.ours) for hub in cloud.hubs),
         serves=node.serves,
         mtu_octets=cloud.mtu_octets,
@@ -299,7 +361,8 @@ def engine_settings(cloud: CloudSettings, node: Settings) -> EngineSettings:
         authentication=cloud.nhrp.authentication,
         redirect=cloud.nhrp.redirect,
         shortcut=cloud.nhrp.shortcut,
-        transport=(node.transport_range,),
+        transport=transport,
+        underlay_nbma=underlay,
     )
 
 

@@ -113,9 +113,10 @@ class CloudRow:
     plane: str
     mtu_octets: int
     addresses: tuple[str, ...]
-    socket: str  # the data plane's own state: bound, waiting, down
+    socket: str  # the userspace plane's own state: bound, waiting, down; "kernel" where there is none
     counters: dict[str, int]
     drops: dict[str, int]
+    encrypted: bool = True  # False: crypto: none, GRE in clear
 
 
 @dataclass(frozen=True, slots=True)

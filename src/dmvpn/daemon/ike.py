@@ -7,14 +7,17 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 from typing import TypeVar
 
-from dmvpn.daemon.security import Connect, Disconnect, Down, Order, Remote, Security, Terminate, Up
+from dmvpn.daemon.foreign import Foreign
+from dmvpn.daemon.security import Connect, Disconnect, Down, Order, Remote, Security, Terminate, Up, standing_peers
 from dmvpn.daemon.settings import Settings
 from dmvpn.errors import Fault
 from dmvpn.identity.claims import Claims
+from dmvpn.identity.issuer import Issuers
 from dmvpn.linux.socket_buffers import enlarge_udp
-from dmvpn.linux.vici_client import IkeEvent, IkeSa, PeerConnection, ViciSession, watch_events
+from dmvpn.linux.vici_client import IkeEvent, IkeSa, Mode, PeerConnection, ViciSession, watch_events
 
 Address = IPv4Address | IPv6Address
 T = TypeVar("T")
@@ -22,6 +25,7 @@ log = logging.getLogger("dmvpnd.ike")
 
 RECONNECT_S = 0.3
 LOOK_EVERY_S = 10.0  # events tell of changes; this is for what an event lost
+DYNAMIC = "dynamic[gre]"  # the addresses that IKE itself runs between
 EVENT_GATHER_S = 0.02  # a rekey makes several events: one look serves them all
 
 
@@ -39,7 +43,10 @@ class Ike:
         self._on_down = on_down
         self._loop = asyncio.get_running_loop()
         hubs = frozenset(hub.nbma for cloud in settings.clouds for hub in cloud.hubs)
-        self._security = Security(settings.transport, hubs)
+        self._security = Security(settings.transport, hubs, settings.transport_range)
+        self._foreign = Foreign(settings)
+        self._known: dict[bytes, Claims | None] = {}  # by certificate: read once
+        self._traffic: dict[Address, tuple[int, int]] | None = None
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vici")
         self._session: ViciSession | None = None
         self._wake = asyncio.Event()
@@ -67,6 +74,12 @@ class Ike:
     def standing(self, nbma: Address) -> Up | None:
         """The SA with this peer, if the peer was admitted: authority and data plane know its claims."""
         return self._admitted.get(nbma)
+
+    def octets(self, nbma: Address) -> tuple[int, int]:
+        """Octets to and from the peer through its SAs, as charon said at the last look."""
+        if self._traffic is None:
+            self._traffic = traffic_of(self.sas)
+        return self._traffic.get(nbma, (0, 0))
 
     def tried(self, nbma: Address) -> tuple[int, tuple[Remote, ...]]:
         return self._security.tried(nbma)
@@ -164,6 +177,7 @@ class Ike:
     async def _look(self) -> None:
         session = self._need_session()
         self.sas = await self._call(session.list_sas)
+        self._traffic = None
         ups, downs, orders = self._security.observe(self.sas, self._loop.time())
         for down in downs:
             log.info("%s: SA down: %s", down.nbma, down.why)
@@ -171,16 +185,23 @@ class Ike:
         self._at_the_door = {nbma: up for nbma, up in self._at_the_door.items() if self._security.standing(nbma) == up}
         self._at_the_door |= {up.nbma: up for up in ups}
         if self._at_the_door:
-            claims = await self._call(lambda: claims_by_identity(session))
+            claims = await self._call(lambda: self._claims(session))
             for up in list(self._at_the_door.values()):
                 await self._admit(up, claims)
         await self._perform(orders)
 
     async def _admit(self, up: Up, known: dict[str, Claims]) -> None:
-        claims = known.get(up.remote_id)
-        if claims is None or claims.transport != up.nbma or claims.network != self._settings.network:
-            log.warning("%s: SA with %s, whose certificate carries no claims for it: ignored", up.nbma, up.remote_id)
-            return
+        if up.nbma in self._settings.transport_range:
+            claims = known.get(up.remote_id)
+            if claims is None or claims.transport != up.nbma or claims.network != self._settings.network:
+                what = "whose certificate carries no claims for it"
+                log.warning("%s: SA with %s, %s: ignored", up.nbma, up.remote_id, what)
+                return
+        else:
+            claims = self._foreign.claims(up.remote_id, up.nbma)
+            if claims is None:
+                log.warning("%s: SA with %s, whom the file does not name: ignored", up.nbma, up.remote_id)
+                return
         log.info("%s: SA up with %s at %s port %d", up.nbma, claims.router, up.remote.host, up.remote.port)
         await self._on_up(up, claims)
         self._admitted[up.nbma] = up
@@ -224,24 +245,30 @@ class Ike:
                 session.terminate(order.unique_id)
 
     def _connection(self, order: Connect) -> PeerConnection:
+        """To one of ours in tunnel mode between transport addresses; to a foreign router as they all do it."""
         settings, ike = self._settings, self._settings.ike
         bits = order.nbma.max_prefixlen
+        ours = order.nbma in settings.transport_range
         return PeerConnection(
             name=order.connection,
-            local_port=ike.nat_port,
+            local_port=ike.port if order.remote.port == ike.port else ike.nat_port,
             remote_address=order.remote.host,
             remote_port=order.remote.port,
-            remote_identity=None,
+            remote_identity=None if ours else self._foreign.identity(order.nbma),
             local_identity=settings.identity,
             certificate=settings.paths.pki / "router.pem",
-            authority=settings.paths.pki / "ca.pem",
-            local_ts=f"{settings.transport}/{bits}[gre]",
-            remote_ts=f"{order.nbma}/{bits}[gre]",
+            authority=settings.paths.pki / ("ca.pem" if ours else "foreign-ca.pem"),
+            mode=Mode.TUNNEL if ours else Mode.TRANSPORT,
+            local_ts=f"{settings.transport}/{bits}[gre]" if ours else DYNAMIC,
+            remote_ts=f"{order.nbma}/{bits}[gre]" if ours else DYNAMIC,
             ike_proposal=ike.ike_proposal,
             esp_proposal=ike.esp_proposal,
             rekey_s=ike.rekey_s,
             dpd_delay_s=ike.dpd_delay_s,
         )
+
+    def _claims(self, session: ViciSession) -> dict[str, Claims]:
+        return claims_by_identity(session, self._settings.paths.pki / "ca.pem", self._known)
 
     def _need_session(self) -> ViciSession:
         if self._session is None:
@@ -252,16 +279,42 @@ class Ike:
         return await self._loop.run_in_executor(self._worker, function)
 
 
-def claims_by_identity(session: ViciSession) -> dict[str, Claims]:
-    """The newest claims of every peer certificate charon has, by the identities it may be known under."""
+def claims_by_identity(session: ViciSession, authority: Path, known: dict[bytes, Claims | None]) -> dict[str, Claims]:
+    """The newest claims of every peer certificate that our CA issued, by the identities it may be known under.
+
+    The CA of the foreign peers is trusted to name those, not to make claims. `known` is kept between calls.
+    """
+    certificates = session.peer_certificates()
+    fresh = [certificate.der for certificate in certificates if certificate.der not in known]
+    if fresh:
+        issuers = Issuers(authority.read_bytes())
+        known |= {der: _claims_in(der, issuers) for der in fresh}
+    for der in known.keys() - {certificate.der for certificate in certificates}:
+        del known[der]
     found: dict[str, tuple[float, Claims]] = {}
-    for certificate in session.peer_certificates():
-        try:
-            claims = Claims.from_certificate(certificate.der)
-        except Fault as fault:
-            log.debug("certificate without claims: %s", fault)
-            continue
-        for identity in certificate.identities:
-            if identity not in found or found[identity][0] < certificate.not_before:
+    for certificate in certificates:
+        claims = known[certificate.der]
+        for identity in certificate.identities if claims is not None else ():
+            if claims is not None and (identity not in found or found[identity][0] < certificate.not_before):
                 found[identity] = (certificate.not_before, claims)
     return {identity: claims for identity, (_, claims) in found.items()}
+
+
+def _claims_in(der: bytes, issuers: Issuers) -> Claims | None:
+    try:
+        return Claims.from_certificate(der) if issuers.issued(der) else None
+    except Fault as fault:
+        log.debug("certificate without claims: %s", fault)
+        return None
+
+
+def traffic_of(sas: tuple[IkeSa, ...]) -> dict[Address, tuple[int, int]]:
+    """Octets out and in for each peer, over all its children."""
+    found: dict[Address, tuple[int, int]] = {}
+    for sa in sas:
+        sent = sum(child.octets_out for child in sa.children)
+        received = sum(child.octets_in for child in sa.children)
+        for nbma in standing_peers(sa):
+            before = found.get(nbma, (0, 0))
+            found[nbma] = (before[0] + sent, before[1] + received)
+    return found

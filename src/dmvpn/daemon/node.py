@@ -22,6 +22,7 @@ from dmvpn.linux.plane_client import PlaneClient, PlaneState
 from dmvpn.linux.routes import RouteKind, RouteRow, Routes
 from dmvpn.linux.routewatch import BestRoute, LinkChanged, LinkGone, NoRoute, RouteEvent, RouteWatch
 from dmvpn.linux.upcalls import NeighbourQuestions
+from dmvpn.linux.used_sets import UsedSets
 from dmvpn.nhrp.events import Egress, RouteChanged, RouteGone, Used
 
 Address = IPv4Address | IPv6Address
@@ -61,6 +62,8 @@ class Node:
         self._routes = Routes(settings.shortcut_table, settings.route_protocol)
         self._questions = NeighbourQuestions()
         self._plane = PlaneClient(settings.paths.gre, on_connect=self._permit_all)
+        kernel_plane = any(cloud.used_sets for cloud in settings.clouds)
+        self._used = UsedSets(f"dmvpn_{settings.network}") if kernel_plane else None
         self._memories: dict[str, Memory] = {}
         self._sent: dict[tuple[str, Address], int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -88,6 +91,8 @@ class Node:
                 if self._uses_userspace():
                     group.create_task(self._plane.run())
                     group.create_task(self._poll_plane())
+                if self._used is not None:
+                    group.create_task(self._poll_used(self._used))
                 group.create_task(self._remember_often())
         finally:
             self.close()
@@ -222,6 +227,19 @@ class Node:
                 if counters.tx_data_packets != self._sent.get(key, 0):
                     self._sent[key] = counters.tx_data_packets
                     cloud.feed(Used(nbma))
+
+    async def _poll_used(self, sets: UsedSets) -> None:
+        """The kernel plane's counterpart: which next hops had traffic."""
+        try:
+            while True:
+                await asyncio.sleep(PLANE_POLL_S)
+                for cloud in self.clouds.values():
+                    for name in cloud.settings.used_sets:
+                        # Without the table (it is being put back) nothing is known to be used: told again in a moment.
+                        with contextlib.suppress(Fault):
+                            cloud.used(await asyncio.to_thread(sets.addresses, name))
+        finally:
+            sets.close()
 
     async def _forget_strangers(self, state: PlaneState) -> None:
         """dmvpn-gre's table outlives us: who went while we were away is still allowed there."""

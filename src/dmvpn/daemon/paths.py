@@ -69,7 +69,9 @@ def _no_route(node: Node, destination: Address) -> PathView:
     for cloud in node.clouds.values():
         steps.append(_underlay(node, cloud))
         for hub in cloud.settings.hubs:
-            standing = node.ike.standing(hub.nbma)
+            if not cloud.settings.encrypted:
+                continue
+            standing = cloud.standing(hub.nbma)
             tries, _ = node.ike.tried(hub.nbma)
             what = f"SA with {hub.router}" if standing else f"no SA with {hub.router} after {tries} tries"
             steps.append(Step(router, "IKE", good=standing is not None, what=what))
@@ -106,7 +108,7 @@ def _through(node: Node, cloud: Cloud, destination: Address, row: RouteRow, site
     steps = _steps(node, cloud, gateway, nbma, row, view.bindings, shortcut)
     if not all(step.good for step in steps):
         state = State.DOWN
-    name = node.authority.name(nbma) if nbma is not None else ""
+    name = cloud.authority.name(nbma) if nbma is not None else ""
     return _view(
         node,
         destination,
@@ -169,8 +171,10 @@ def _steps(
 ) -> tuple[Step, ...]:
     router = node.settings.router
     steps = [_underlay(node, cloud)]
-    standing = node.ike.standing(nbma) if nbma is not None else None
-    if standing is not None:
+    standing = cloud.standing(nbma)
+    if not cloud.settings.encrypted:
+        what = f"in clear to {nbma}" if standing else f"the file lists no member at {nbma or gateway}"
+    elif standing is not None:
         what = f"SA with {standing.remote_id} at {standing.remote.host} port {standing.remote.port}"
     else:
         what = f"no SA with {nbma or gateway}"

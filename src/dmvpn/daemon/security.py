@@ -8,16 +8,19 @@ Rules, each learnt by running it:
   old one, which is ended.
 - A charon that died calls back everybody it had an SA with: they would notice only when their DPD is over.
 - An IKE SA whose child was refused stays up empty: it is ended, or the next attempt finds it "existing".
+- A foreign router initiates as it likes, by its trap policy; two SAs with it are left alone, since it does not know
+  which one we would keep. All else is the same, but that it is called on port 500: it may take nothing else.
 - A dead path is cured by terminate and initiate, never by rekeying (charon keeps the dead address).
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from dmvpn.linux.vici_client import IkeSa
 
 Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 STANDING = frozenset({"INSTALLED", "REKEYING", "REKEYED", "UPDATING"})
 ALIVE = frozenset({"ESTABLISHED", "REKEYING"})
@@ -97,8 +100,10 @@ class _Wanted:
 class Security:
     """The pairs this router is one end of. `now` is seconds on one clock throughout."""
 
-    def __init__(self, own: Address, hubs: frozenset[Address] = frozenset()) -> None:
+    def __init__(self, own: Address, hubs: frozenset[Address] = frozenset(), transport: Network | None = None) -> None:
+        """`transport`: where our own routers are. Of SAs with others the other end does not know our rules."""
         self._own = own
+        self._transport = transport
         self._hubs = hubs
         self._wanted: dict[Address, _Wanted] = {}
         self._recalled: dict[Address, _Wanted] = {}  # stood when charon died, wanted by the other end alone
@@ -264,7 +269,7 @@ class Security:
         listed = {sa.unique_id for sas in by_peer.values() for sa in sas}
         self._sent_before = {one: sent for one, sent in self._sent_before.items() if one in listed}
         for nbma, sas in by_peer.items():
-            if len(sas) < 2:
+            if len(sas) < 2 or not self._is_ours(nbma):
                 continue
             if nbma not in self._doubled_since:
                 self._doubled_since[nbma] = now
@@ -275,6 +280,9 @@ class Security:
             self._dying |= {sa.unique_id for sa in surplus}
             orders += [Terminate(sa.unique_id, "duplicate") for sa in surplus]
         return orders
+
+    def _is_ours(self, nbma: Address) -> bool:
+        return self._transport is None or nbma in self._transport
 
     def _settle_s(self, nbma: Address) -> float:
         return SETTLE_S if int(self._own) < int(nbma) else DEFERENCE_S
@@ -320,6 +328,7 @@ class Security:
             return False
         return any(
             attempt.name.startswith(connection_stem(nbma))
+            and self._is_ours(nbma)
             and (not attempt.answered or int(self._own) > int(nbma) or any(one.initiator for one in standing))
             for nbma, standing in by_peer.items()
         )

@@ -47,6 +47,25 @@ class NhrpSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignSettings:
+    """A router for which the file vouches. `nbma` where it is fixed; None: it is known by its IKE identity alone."""
+
+    router: str
+    identity: str
+    nbma: Address | None
+    overlay: tuple[Address, ...]
+    prefixes: tuple[Network, ...]
+    asn: int
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class BfdSettings:
+    interval_ms: int
+    multiplier: int
+
+
+@dataclass(frozen=True, slots=True)
 class CloudSettings:
     name: str
     device: str
@@ -60,6 +79,12 @@ class CloudSettings:
     nflog_group: int
     hubs: tuple[HubSettings, ...]
     nhrp: NhrpSettings
+    foreign: tuple[ForeignSettings, ...]
+    encrypted: bool
+    multicast_group: int  # NFLOG group of what goes to many; 0: none
+    used_sets: tuple[str, ...]  # of the router's nft table: next hops with traffic lately
+    underlay_address: Address | None
+    bfd: BfdSettings | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +215,29 @@ def _cloud(row: dict[str, Any]) -> CloudSettings:
             redirect=nhrp["redirect"],
             shortcut=nhrp["shortcut"],
         ),
+        foreign=tuple(_foreign(one) for one in row["foreign"]),
+        encrypted=row["encrypted"],
+        multicast_group=row["multicast_group"],
+        used_sets=tuple(row["used_sets"]),
+        underlay_address=_optional_address(row["underlay_address"]),
+        bfd=None if row["bfd"] is None else BfdSettings(row["bfd"]["interval_ms"], row["bfd"]["multiplier"]),
     )
+
+
+def _foreign(row: dict[str, Any]) -> ForeignSettings:
+    return ForeignSettings(
+        router=row["router"],
+        identity=row["identity"],
+        nbma=_optional_address(row["nbma"]),
+        overlay=tuple(ip_address(one) for one in row["overlay"]),
+        prefixes=_networks(row["prefixes"]),
+        asn=row["asn"],
+        role=row["role"],
+    )
+
+
+def _optional_address(text: str | None) -> Address | None:
+    return None if text is None else ip_address(text)
 
 
 def _hub(row: dict[str, Any]) -> HubSettings:

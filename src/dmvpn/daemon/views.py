@@ -8,6 +8,7 @@ from dmvpn.daemon.cloud import Cloud
 from dmvpn.daemon.control import CacheRow, CloudRow, HubRow, NodeStatus, PeerRow, RulesRow, State, Trouble
 from dmvpn.daemon.node import Node
 from dmvpn.daemon.paths import why_not
+from dmvpn.daemon.security import Up
 from dmvpn.errors import Fault
 from dmvpn.linux import kernel_facts, ruleset, vtysh
 from dmvpn.nhrp.cache import BindingKind
@@ -19,6 +20,7 @@ from dmvpn.nhrp.view import HubRow as EngineHubRow
 
 KNOWN_DROPS = frozenset(DropReason)  # the engine counts these itself
 SEVERE, WARNING, REMARK = 3, 2, 1
+KERNEL = "kernel"
 NO_SA = "no SA stands"
 ESTABLISHED = "Established"
 BGP_SETTLES_S = 20.0
@@ -140,7 +142,9 @@ def _cloud(node: Node, cloud: Cloud, view: View) -> CloudRow:
     drops |= {f"nhrp {reason}": count for reason, count in cloud.drops.items() if reason not in KNOWN_DROPS}
     if tunnel is not None:
         drops |= {f"gre {reason}": count for reason, count in tunnel.drops.items()}
-    if plane.state is None:
+    if cloud.settings.plane == KERNEL:
+        socket = KERNEL
+    elif plane.state is None:
         socket = plane.trouble or "down"
     else:
         socket = "bound" if plane.state.bound else "waiting for charon's device"
@@ -149,6 +153,7 @@ def _cloud(node: Node, cloud: Cloud, view: View) -> CloudRow:
         device=cloud.settings.device,
         role=cloud.settings.role,
         plane=cloud.settings.plane,
+        encrypted=cloud.settings.encrypted,
         mtu_octets=cloud.settings.mtu_octets,
         addresses=tuple(map(str, cloud.settings.addresses)),
         socket=socket,
@@ -161,7 +166,7 @@ def _cloud(node: Node, cloud: Cloud, view: View) -> CloudRow:
 
 
 def _hub(node: Node, cloud: str, row: EngineHubRow) -> HubRow:
-    state = _way_to_hub(node, row)
+    state = _way_to_hub(row, node.clouds[cloud].standing(row.nbma))
     up = state is State.DIRECT
     return HubRow(
         cloud=cloud,
@@ -186,16 +191,16 @@ def _peers(node: Node, cloud: str, view: View) -> list[PeerRow]:
     return rows
 
 
-def _way_to_hub(node: Node, row: EngineHubRow) -> State:
+def _way_to_hub(row: EngineHubRow, standing: Up | None) -> State:
     # What the engine remembers from before a restart counts once charon has it too.
-    if row.is_up and node.ike.standing(row.nbma) is not None:
+    if row.is_up and standing is not None:
         return State.DIRECT
     return State.DOWN if row.state is HubState.REFUSED else State.CONNECTING
 
 
 def _hub_peer(node: Node, cloud: str, row: EngineHubRow) -> PeerRow:
-    standing = node.ike.standing(row.nbma)
-    state = _way_to_hub(node, row)
+    standing = node.clouds[cloud].standing(row.nbma)
+    state = _way_to_hub(row, standing)
     up = state is State.DIRECT
     layer = "UP" if up else "IKE" if standing else "UNDERLAY"
     return PeerRow(
@@ -215,7 +220,7 @@ def _hub_peer(node: Node, cloud: str, row: EngineHubRow) -> PeerRow:
 
 
 def _client(node: Node, cloud: str, row: BindingRow) -> PeerRow:
-    claims = node.authority.claims(row.nbma) if row.nbma else None
+    claims = node.clouds[cloud].authority.claims(row.nbma) if row.nbma else None
     return PeerRow(
         cloud=cloud,
         name=claims.router if claims else "",
@@ -234,7 +239,7 @@ def _client(node: Node, cloud: str, row: BindingRow) -> PeerRow:
 
 def _shortcut(node: Node, cloud: str, view: View, group: list[ShortcutRow]) -> PeerRow:
     row = group[0]
-    standing = row.nbma is not None and node.ike.standing(row.nbma) is not None
+    standing = node.clouds[cloud].standing(row.nbma) is not None
     if row.state is ShortcutState.UP:
         state, layer = State.DIRECT, "UP"
     elif row.state is ShortcutState.NEGATIVE:
@@ -243,7 +248,7 @@ def _shortcut(node: Node, cloud: str, view: View, group: list[ShortcutRow]) -> P
         state, layer = State.CONNECTING, "NHRP" if row.state is ShortcutState.PROBING else "UNDERLAY"
     return PeerRow(
         cloud=cloud,
-        name=node.authority.name(row.nbma) if row.nbma else "",
+        name=node.clouds[cloud].authority.name(row.nbma) if row.nbma else "",
         overlay=str(row.gateway or row.destination),
         kind="shortcut",
         state=state,
@@ -259,16 +264,25 @@ def _shortcut(node: Node, cloud: str, view: View, group: list[ShortcutRow]) -> P
 
 def _transport(node: Node, cloud: str, nbma: Any) -> dict[str, Any]:
     """What charon and the data plane say of the peer behind an NBMA address."""
-    standing = node.ike.standing(nbma) if nbma is not None else None
-    state = node.plane_view.state
-    tunnel = state.tunnels.get(node.clouds[cloud].settings.device) if state else None
-    counters = tunnel.peers.get(nbma) if tunnel else None
+    standing = node.clouds[cloud].standing(nbma)
+    sent, received = _octets(node, node.clouds[cloud], nbma)
+    port = f":{standing.remote.port}" if standing and standing.remote.port else ""
     return {
         "nbma": str(nbma or ""),
-        "endpoint": f"{standing.remote.host}:{standing.remote.port}" if standing else "",
-        "tx_octets": counters.tx_octets if counters else 0,
-        "rx_octets": counters.rx_octets if counters else 0,
+        "endpoint": f"{standing.remote.host}{port}" if standing else "",
+        "tx_octets": sent,
+        "rx_octets": received,
     }
+
+
+def _octets(node: Node, cloud: Cloud, nbma: Any) -> tuple[int, int]:
+    """To and from the peer: dmvpn-gre counts on the userspace plane, the SAs do on the kernel's."""
+    if nbma is None or cloud.settings.plane == KERNEL:
+        return node.ike.octets(nbma) if nbma is not None and cloud.settings.encrypted else (0, 0)
+    state = node.plane_view.state
+    tunnel = state.tunnels.get(cloud.settings.device) if state else None
+    counters = tunnel.peers.get(nbma) if tunnel else None
+    return (counters.tx_octets, counters.rx_octets) if counters else (0, 0)
 
 
 def _cache(cloud: Cloud, view: View) -> list[CacheRow]:

@@ -34,9 +34,16 @@ class OnLoss(Enum):
     RESTART = "restart"
 
 
+class Mode(StrEnum):
+    """How ESP wraps packets. RFC 4301 3.2; transport is what other vendors' DMVPN uses."""
+
+    TUNNEL = "tunnel"
+    TRANSPORT = "transport"
+
+
 @dataclass(frozen=True, slots=True)
 class PeerConnection:
-    """A connection towards one peer: tunnel mode, certificates on both sides, IKEv2. Times are seconds.
+    """A connection towards one peer: certificates on both sides, IKEv2. Times are seconds.
 
     `local_ts` and `remote_ts` are selectors such as 100.64.0.11/32[gre]. An identity of None is, for the local side,
     the certificate's subject, and for the remote side anybody whose certificate `authority` has issued.
@@ -58,6 +65,7 @@ class PeerConnection:
     child: str = "gre"
     local_identity: str | None = None
     on_loss: OnLoss = OnLoss.CLEAR
+    mode: Mode = Mode.TUNNEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +307,7 @@ def _settings(connection: PeerConnection) -> dict[str, Any]:
         "remote": remote,
         "children": {
             connection.child: {
-                "mode": "tunnel",
+                "mode": connection.mode.value,
                 "local_ts": [connection.local_ts],
                 "remote_ts": [connection.remote_ts],
                 "esp_proposals": [connection.esp_proposal],

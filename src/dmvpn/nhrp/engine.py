@@ -6,6 +6,7 @@ from typing import Final, assert_never
 from dmvpn.nhrp.core import Core
 from dmvpn.nhrp.events import (
     Action,
+    Address,
     BindNeighbour,
     EngineSettings,
     Forget,
@@ -86,6 +87,14 @@ class Engine:
     def snapshot(self, now: float) -> Snapshot:
         self._core.now = now
         return take_snapshot(self._core, self._machines)
+
+    def members(self) -> tuple[Address, ...]:
+        """NBMA addresses of the hubs and registered clients that can be sent to now: who gets copies of multicast."""
+        return tuple(dict.fromkeys(one.nbma for one in self._core.bindings if one.routes and one.bound))
+
+    def nbma_of(self, gateway: Address) -> Address | None:
+        """Whom a shortcut has bound to this next hop."""
+        return self._machines.shortcuts.nbma_of(gateway)
 
     def view(self, now: float) -> View:
         self._core.now = now
