@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dmvpn.cli.text import say, say_json
+from dmvpn.cli.text import complain, say, say_json
 
 FILE = Path("network.yaml")
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The network file.")]
@@ -61,7 +61,10 @@ def render(
     from dmvpn.operations import change, reading
 
     loaded = reading.read(file)
-    for part in change.render(loaded, reading.plan_of(loaded, router)):
+    plan = reading.plan_of(loaded, router)
+    if reading.plane_is_open(loaded, router):
+        complain(f"{router}: plane auto: shown for userspace; where the kernel has GRE and ESP, apply uses those")
+    for part in change.render(loaded, plan):
         for one in part.files:
             if out is not None:
                 change.write_out(out, one)

@@ -267,7 +267,7 @@ def _gre_of(message: Any) -> GreFacts | None:
     if message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") != "gre":
         return None
     data = message.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA")
-    into, out = ((data.get_attr(f"IFLA_GRE_{way}FLAGS") or {"value": 0})["value"] & _GRE_KEY for way in "IO")
+    into, out = ((data.get_attr(f"IFLA_GRE_{way}FLAGS") or 0) & _GRE_KEY for way in "IO")
     key, other = ((data.get_attr(f"IFLA_GRE_{way}KEY") or 0) for way in "IO")
     ends = [data.get_attr(f"IFLA_GRE_{end}") or "0.0.0.0" for end in ("LOCAL", "REMOTE")]
     return GreFacts(

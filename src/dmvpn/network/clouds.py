@@ -6,12 +6,13 @@ from ipaddress import IPv4Address
 from dmvpn.errors import WrongInput
 from dmvpn.network import plan
 from dmvpn.network.model import Cloud, CryptoProfile, Network, Underlay
-from dmvpn.network.mtu import TCP_V4_OCTETS, TCP_V6_OCTETS, cipher_of, tunnel_mtu_octets
+from dmvpn.network.mtu import TCP_V4_OCTETS, TCP_V6_OCTETS, cipher_of, clear_mtu_octets, tunnel_mtu_octets
 from dmvpn.network.places import Member, announced, hubs
 from dmvpn.network.plan import Address, Bgp, BgpNeighbor, Hub, Nhrp, Ospf, Plane, Protocol, Role
 from dmvpn.network.ports import uplink_mtu_octets
 from dmvpn.network.registry import device_name, multicast_group, nflog_group
 from dmvpn.network.transport import transport_address
+from dmvpn.network.vouched import foreign_peers, is_encrypted, reachable_addresses, underlay_address
 
 NHRP_SECRET_OCTETS = 8  # Cisco's; longer ones are cut silently by some peers
 REGISTRATIONS_PER_HOLDING_TIME = 3  # RFC 2332 5.2.3 asks for a third
@@ -24,7 +25,10 @@ BUILT_IN = CryptoProfile()
 
 
 def planned_cloud(network: Network, member: Member, plane: Plane, secrets: Mapping[str, bytes]) -> plan.Cloud:
-    """Everything about one cloud that one router must know. It depends on the router's own site and the hubs only."""
+    """Everything about one cloud that one router must know.
+
+    It depends on the router's own site and the hubs, and on the members that only the file vouches for.
+    """
     name, cloud = member.cloud, network.clouds[member.cloud]
     role = member.tunnel.role
     mtu = cloud_mtu_octets(network, member, plane)
@@ -50,6 +54,9 @@ def planned_cloud(network: Network, member: Member, plane: Plane, secrets: Mappi
         bandwidth_bps=cloud.bandwidth,
         bfd=None if cloud.bfd is None else plan.Bfd(round(cloud.bfd.interval * 1000), cloud.bfd.multiplier),
         nflog_group=nflog_group(network.network, name),
+        foreign=foreign_peers(network, member),
+        encrypted=is_encrypted(cloud),
+        underlay_address=underlay_address(cloud, member) if plane is Plane.KERNEL else None,
         multicast_group=multicast_group(network.network, name) if plane is Plane.KERNEL else 0,
     )
 
@@ -59,37 +66,35 @@ def crypto_profile(network: Network, cloud: Cloud) -> CryptoProfile:
 
 
 def cloud_mtu_octets(network: Network, member: Member, plane: Plane) -> int:
-    """The device's MTU: what fits the narrowest uplink it may use and the narrowest way the cloud has."""
+    """The device's MTU: what fits the narrowest uplink it may use and the narrowest way the cloud has.
+
+    A foreign member is reached in transport mode, where more would fit; one device has one MTU, the smaller.
+    """
     cloud = network.clouds[member.cloud]
+    narrowest = min((cloud.underlay_mtu, *(uplink_mtu_octets(uplink) for uplink in member.known_uplinks())))
+    outer_octets = 40 if cloud.underlay is Underlay.IPV6 else 20
+    if not is_encrypted(cloud):
+        return clear_mtu_octets(narrowest, outer_octets=outer_octets, gre_key=cloud.gre_key is not None)
     return tunnel_mtu_octets(
-        min((cloud.underlay_mtu, *(uplink_mtu_octets(uplink) for uplink in member.known_uplinks()))),
+        narrowest,
         cipher_of(crypto_profile(network, cloud).esp),
         plane,
-        outer_octets=40 if cloud.underlay is Underlay.IPV6 else 20,
+        outer_octets=outer_octets,
         gre_key=cloud.gre_key is not None,
         nat_traversal=cloud.nat_traversal,
     )
-
-
-def reachable_addresses(cloud: Cloud, member: Member) -> tuple[Address, ...]:
-    """Where the Internet reaches this router for this cloud: public addresses, else its own, by preference."""
-    version = 6 if cloud.underlay is Underlay.IPV6 else 4
-    found: list[Address] = []
-    for uplink in member.known_uplinks():
-        own = (uplink.public,) if uplink.public is not None else tuple(given.ip for given in uplink.address)
-        found += [address for address in own if address.version == version]
-    return tuple(found)
 
 
 def _hub(network: Network, cloud: Cloud, hub: Member) -> Hub:
     endpoints: tuple[Address | str, ...] = reachable_addresses(cloud, hub)
     by_name = () if cloud.hubs is None else (cloud.hubs,)
     ours = hub.place.ours
+    by_certificate = ours and is_encrypted(cloud)
     return Hub(
         router=hub.place.name,
         ours=ours,
         overlay=hub.tunnel.address,
-        nbma=transport_address(network, hub.place) if ours else reachable_addresses(cloud, hub)[0],
+        nbma=transport_address(network, hub.place) if by_certificate else reachable_addresses(cloud, hub)[0],
         endpoints=(*endpoints, *by_name),
         asn=hub.place.site.asn or 0,
     )

@@ -9,11 +9,12 @@ from dmvpn.network.loading import NO_SECRETS
 from dmvpn.network.model import Network
 from dmvpn.network.places import Member, Place, announced, places
 from dmvpn.network.plan import Ike, Opening, Plan, Plane, Protocol, Uplink
-from dmvpn.network.planes import chosen_plane
+from dmvpn.network.planes import chosen_plane, forced_plane
 from dmvpn.network.ports import planned_lans, planned_uplinks
 from dmvpn.network.registry import registry
 from dmvpn.network.transport import transport_address
 from dmvpn.network.unrendered import not_rendered
+from dmvpn.network.vouched import is_encrypted
 from dmvpn.network.wording import listed, nearest
 
 IKE_PORT = 500
@@ -63,6 +64,11 @@ def routers(network: Network) -> tuple[str, ...]:
     return tuple(place.name for place in places(network) if place.ours)
 
 
+def plane_is_open(network: Network, router: str) -> bool:
+    """Whether the file leaves the choice of this router's plane to its machine."""
+    return forced_plane(network, _place(network, router).router) is None
+
+
 def secret_files(network: Network, router: str) -> tuple[str, ...]:
     """The secret files compile_plan needs for this router, relative to the network file."""
     clouds = (network.clouds[name] for name in _place(network, router).router.tunnels)
@@ -88,7 +94,8 @@ def _memberships(place: Place) -> Iterator[Member]:
 
 def _ike(network: Network, place: Place) -> Ike:
     # One SA carries all clouds between two routers, so a check has seen to it that they agree.
-    profile = crypto_profile(network, network.clouds[next(iter(place.router.tunnels))])
+    clouds = [network.clouds[name] for name in place.router.tunnels]
+    profile = crypto_profile(network, next(filter(is_encrypted, clouds), clouds[0]))
     return Ike(
         ike_proposal=profile.ike,
         esp_proposal=profile.esp,

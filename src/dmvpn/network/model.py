@@ -118,7 +118,7 @@ class Cloud(Section):
     nhrp: CloudNhrp = CloudNhrp()
     """NHRP's times and secret."""
     crypto: Name | None = None
-    """A profile of `crypto`; absent: the built-in one."""
+    """A profile of `crypto`; absent: the built-in one; `none`: no IPsec at all, on an underlay that is trusted."""
     underlay: Underlay = Underlay.IPV4
     """The family of the addresses IKE and ESP use."""
     underlay_mtu: Octets = 1500
@@ -126,7 +126,7 @@ class Cloud(Section):
     nat_traversal: bool = True
     """false: no router of the cloud is behind NAT, so ESP needs no UDP header (kernel plane)."""
     plane: PlaneChoice = PlaneChoice.AUTO
-    """auto: kernel where the machine has it. A cloud with a foreign router needs kernel."""
+    """auto: kernel where the machine has it. A hub in a cloud with foreign routers needs kernel."""
     ttl: Octet = 64
     """The TTL of the outer packet."""
 

@@ -67,6 +67,11 @@ def esp_room_octets(underlay_mtu: int, cipher: Cipher, *, outer_octets: int, udp
     return room - room % cipher.block - ESP_TRAILER_OCTETS
 
 
+def clear_mtu_octets(underlay_mtu: int, *, outer_octets: int = 20, gre_key: bool = True) -> int:
+    """The MTU of a GRE device without ESP."""
+    return underlay_mtu - outer_octets - GRE_OCTETS - (GRE_KEY_OCTETS if gre_key else 0)
+
+
 def tunnel_mtu_octets(
     underlay_mtu: int,
     cipher: Cipher,

@@ -27,6 +27,8 @@ def refuse_if_unfit(plan: Plan, here: Here, *, first: bool) -> None:
         raise Fault("apply", "only root may change this router", "run it as root")
     kernel_facts.need_capabilities()
     _need_tun(plan)
+    _need_kernel_plane(plan)
+    _refuse_unspoken(plan)
     kernel_facts.need_programs()
     _refuse_taken_ports(plan, _kept_by(here.network))
     _refuse_others_daemons(frozenset().union(*(_kept_by(network) for network in {here.network, *networks()})))
@@ -45,6 +47,29 @@ def _need_tun(plan: Plan) -> None:
         raise Fault(str(TUN), f"{why}: the userspace plane needs it", fix) from error
 
 
+def _need_kernel_plane(plan: Plan) -> None:
+    if not any(cloud.plane is Plane.KERNEL for cloud in plan.clouds):
+        return
+    lacking = [name for name, there in (("GRE", kernel_facts.has_gre), ("ESP", kernel_facts.has_esp)) if not there()]
+    if lacking:
+        fix = "modprobe ip_gre esp4, or write plane: userspace"
+        raise Fault(f"kernel without {' and '.join(lacking)}", "the kernel plane needs it", fix)
+
+
+def _refuse_unspoken(plan: Plan) -> None:
+    """What `check` refuses when the file forces the userspace plane, refused here when this machine has no other."""
+    for cloud in plan.clouds:
+        if cloud.plane is Plane.KERNEL:
+            continue
+        fix = "modprobe ip_gre esp4: with GRE and ESP in the kernel it uses those"
+        if not cloud.encrypted:
+            raise Fault(f"clouds.{cloud.name}", "crypto: none needs GRE in the kernel, which is not here", fix)
+        peer = next((peer for peer in cloud.foreign if Role.HUB in (peer.role, cloud.role)), None)
+        if peer is not None:
+            what = f"{peer.router} is foreign and needs ESP in transport mode, which the userspace plane lacks"
+            raise Fault(f"clouds.{cloud.name}", what, fix)
+
+
 def _kept_by(network: str) -> frozenset[int]:
     """Processes of one of our own networks."""
     rows = Supervised(network, Path(Layout(network).run)).status()
@@ -58,7 +83,7 @@ def _refuse_taken_ports(plan: Plan, own: frozenset[int]) -> None:
     for what, holders in wanted:
         others = [holder for holder in holders if holder.pid not in own]
         if others:
-            raise Fault(what, f"in use by {_named(others)}", "stop it first: nothing was touched")
+            raise Fault(what, f"in use by {_named(others)}", _whose(others))
 
 
 def _refuse_others_daemons(ours: frozenset[int]) -> None:
@@ -69,6 +94,14 @@ def _refuse_others_daemons(ours: frozenset[int]) -> None:
             f"{_named(others)} runs here already, and is not ours",
             "stop it first, or use another network namespace: nothing was touched",
         )
+
+
+def _whose(holders: list[Holder]) -> str:
+    """Another of our networks is no stranger: two charons do not share a port."""
+    for network in networks():
+        if _kept_by(network) & {holder.pid for holder in holders}:
+            return f"that is our network {network}: one network a machine, or each in a network namespace of its own"
+    return "stop it first: nothing was touched"
 
 
 def _named(holders: list[Holder]) -> str:

@@ -77,6 +77,11 @@ def planes_here() -> tuple[Plane, ...]:
     return (Plane.KERNEL, *USERSPACE_ONLY) if kernel_facts.has_kernel_plane() else USERSPACE_ONLY
 
 
+def plane_is_open(file: NetworkFile, router: str) -> bool:
+    """Whether the machine decides about this router's plane, and not the file."""
+    return compile.plane_is_open(file.network, router)
+
+
 def secrets(file: NetworkFile, router: str) -> dict[str, bytes]:
     """The secret files that this router's Plan needs. Raises Fault if one is missing or open to others."""
     found = {}

@@ -4,6 +4,7 @@ The generic connection here lets every router of ours in; connections towards a 
 only it knows where the peer is. dmvpnd loads swanctl.conf too (swanctl itself would unload dmvpnd's connections).
 """
 
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from dmvpn.network.plan import Plan, Plane
@@ -15,6 +16,8 @@ from dmvpn.render.words import header, word
 NAME = "strongswan"
 STRONGSWAN_FILE = "strongswan.conf"
 SWANCTL_FILE = "swanctl.conf"
+
+FOREIGN_CA = "foreign-ca.pem"  # in the directory of keys: who signs for routers that are not ours
 
 CHARON = "/usr/lib/ipsec/charon"
 
@@ -194,6 +197,52 @@ def _swanctl_conf(plan: Plan, layout: Layout) -> str:
         "      }",
         "    }",
         "  }",
+        *_foreign(plan, layout),
         "}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _foreign(plan: Plan, layout: Layout) -> Iterator[str]:
+    """The connection of foreign peers, under another CA: charon goes on from here to `own` by the certificate's.
+
+    Transport mode between the addresses of the underlay, and a trap: the first GRE packet to anybody makes charon ask
+    for an SA, and is never sent without.
+    """
+    served = [cloud for cloud in plan.clouds if cloud.plane is Plane.KERNEL and cloud.encrypted and cloud.foreign]
+    addresses = dict.fromkeys(str(cloud.underlay_address) for cloud in served if cloud.underlay_address is not None)
+    if not addresses:
+        return
+    ike = plan.ike
+    yield from (
+        "  foreign {",
+        "    version = 2",
+        f"    local_addrs = {','.join(word(address, 'address') for address in addresses)}",
+        "    remote_addrs = %any",
+        f"    proposals = {word(ike.ike_proposal, 'crypto')}",
+        "    unique = never",
+        "    mobike = no",
+        f"    dpd_delay = {ike.dpd_delay_s}s",
+        f"    rekey_time = {ike.rekey_s * 2}s",
+        "    local {",
+        "      auth = pubkey",
+        f"      certs = {layout.pki}/router.pem",
+        f"      id = {word(ike.identity, 'domain')}",
+        "    }",
+        "    remote {",
+        "      auth = pubkey",
+        f"      cacerts = {layout.pki}/{FOREIGN_CA}",
+        "    }",
+        "    children {",
+        "      gre {",
+        "        mode = transport",
+        "        local_ts = dynamic[gre]",
+        "        remote_ts = dynamic[gre]",
+        f"        esp_proposals = {word(ike.esp_proposal, 'crypto')}",
+        f"        rekey_time = {ike.rekey_s}s",
+        "        dpd_action = clear",
+        "        start_action = trap",
+        "      }",
+        "    }",
+        "  }",
+    )

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 
 from dmvpn.errors import Problem
-from dmvpn.network.clouds import cloud_mtu_octets, crypto_profile, reachable_addresses
+from dmvpn.network.clouds import cloud_mtu_octets, crypto_profile
 from dmvpn.network.model import Cloud, Network, PlaneChoice
 from dmvpn.network.mtu import FLOOR_OCTETS, cipher_of
-from dmvpn.network.places import Member, hubs, members, places
-from dmvpn.network.plan import Address, Plane
-from dmvpn.network.planes import chosen_plane
+from dmvpn.network.places import Member, Place, hubs, members, places
+from dmvpn.network.plan import Address, Plane, Role
+from dmvpn.network.planes import chosen_plane, forced_plane
+from dmvpn.network.source import Key
+from dmvpn.network.vouched import is_encrypted, reachable_addresses
 
 IPV4_FLOOR_OCTETS = 576  # what every IPv4 host must accept, RFC 791 3.2
 
@@ -51,14 +53,64 @@ def _documentation(address: Address) -> bool:
 
 
 def foreign_members(network: Network) -> Iterator[Problem]:
-    """A foreign router speaks ESP in transport mode, which the userspace plane cannot do."""
+    """A foreign router speaks ESP in transport mode, which the userspace plane cannot do: whoever it needs must not be
+    on it. Two spokes need each other for nothing but the direct path.
+    """
     for name, cloud in network.clouds.items():
         foreign = [member for member in members(network, name) if not member.place.ours]
-        if foreign and cloud.plane is not PlaneChoice.KERNEL:
-            first = foreign[0].place
-            what = f"cloud {name} has a {first.router.platform} router ({first.name}) and plane {cloud.plane}"
-            fix = "write plane: kernel: a foreign router needs ESP in transport mode, which userspace lacks"
-            yield Problem(("clouds", name, "plane"), what, fix)
+        for member in members(network, name) if is_encrypted(cloud) else ():
+            first = next((peer for peer in foreign if Role.HUB in (member.tunnel.role, peer.tunnel.role)), None)
+            if first is None or not member.place.ours:
+                continue
+            if forced_plane(network, member.place.router) is Plane.USERSPACE:
+                peer = first.place
+                what = f"{member.place.name} is on plane userspace, and cloud {name} has a {peer.router.platform}"
+                fix = "write plane: kernel: a foreign router needs ESP in transport mode, which userspace lacks"
+                yield Problem(_plane_key(member), f"{what} {first.tunnel.role} ({peer.name})", fix)
+
+
+def _plane_key(member: Member) -> Key:
+    """Where the member's plane is written: at the router, or else at the cloud."""
+    named = member.place.router.plane is not None
+    return (*member.place.key, "plane") if named else ("clouds", member.cloud, "plane")
+
+
+def clouds_in_clear(network: Network) -> Iterator[Problem]:
+    """Without certificates a router is known by its address, and GRE is the kernel's."""
+    for name, cloud in network.clouds.items():
+        if is_encrypted(cloud):
+            continue
+        what = f"everything in cloud {name} travels in clear"
+        fix = "name a crypto profile, unless nobody else can reach the underlay"
+        yield Problem(("clouds", name, "crypto"), what, fix, warning=True)
+        for member in members(network, name):
+            yield from _in_clear(network, cloud, member)
+
+
+def _in_clear(network: Network, cloud: Cloud, member: Member) -> Iterator[Problem]:
+    router, name = member.place.name, member.cloud
+    if member.place.ours and forced_plane(network, member.place.router) is Plane.USERSPACE:
+        what = f"{router} is on plane userspace, and cloud {name} has crypto: none"
+        yield Problem(_plane_key(member), what, "write plane: kernel: the userspace plane has no GRE without ESP")
+    if not reachable_addresses(cloud, member):
+        what = f"{router} has no fixed {cloud.underlay} address, and cloud {name} has crypto: none"
+        yield Problem(member.key, what, "write address: at its uplink: without certificates the address is its name")
+    elif any(uplink.public is not None for uplink in member.known_uplinks()):
+        what = f"{router} is behind NAT, and cloud {name} has crypto: none"
+        yield Problem(member.key, what, "use another uplink, or a crypto profile: GRE does not pass NAT")
+    uplinks = set(member.over)
+    for other in _with_foreign(network, member.place):
+        if member.place.ours and uplinks & set(Member(member.place, other, member.place.router.tunnels[other]).over):
+            what = f"{router} is in {name} (crypto: none) and in {other} (foreign routers) over the same uplink"
+            yield Problem(member.key, what, f"write over: with another uplink: {other} takes all GRE of its own")
+
+
+def _with_foreign(network: Network, place: Place) -> Iterator[str]:
+    """The encrypted clouds of a router in which charon's trap policy takes all GRE of the uplink's address."""
+    for name in place.router.tunnels:
+        cloud = network.clouds.get(name)
+        if cloud is not None and is_encrypted(cloud) and any(not one.place.ours for one in members(network, name)):
+            yield name
 
 
 def one_plane_a_router(network: Network) -> Iterator[Problem]:
@@ -66,7 +118,9 @@ def one_plane_a_router(network: Network) -> Iterator[Problem]:
     for place in places(network):
         forced: dict[PlaneChoice, str] = {}
         for name in place.router.tunnels:
-            choice = network.clouds[name].plane if name in network.clouds else PlaneChoice.AUTO
+            # What stands at the router is for all its clouds.
+            at_cloud = network.clouds[name].plane if name in network.clouds else PlaneChoice.AUTO
+            choice = place.router.plane or at_cloud
             if choice is not PlaneChoice.AUTO:
                 forced.setdefault(choice, name)
         if place.ours and len(forced) > 1:
@@ -121,6 +175,7 @@ CHECKS = (
     every_cloud_has_a_hub,
     hubs_are_reachable,
     foreign_members,
+    clouds_in_clear,
     one_plane_a_router,
     gre_keys,
     mtu_floor,

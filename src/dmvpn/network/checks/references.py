@@ -8,6 +8,7 @@ from dmvpn.network.places import places
 from dmvpn.network.services_model import Services
 from dmvpn.network.source import Key
 from dmvpn.network.values import Section
+from dmvpn.network.vouched import IN_CLEAR
 from dmvpn.network.wording import listed, nearest
 
 
@@ -49,7 +50,7 @@ def networks_of_addresses(network: Network) -> Iterator[Problem]:
 
 def crypto_profiles(network: Network) -> Iterator[Problem]:
     for name, cloud in network.clouds.items():
-        if cloud.crypto is not None and cloud.crypto not in network.crypto:
+        if cloud.crypto is not None and cloud.crypto not in (IN_CLEAR, *network.crypto):
             yield unknown(("clouds", name, "crypto"), "crypto profile", cloud.crypto, network.crypto)
 
 

@@ -7,11 +7,14 @@ from dmvpn.network.clouds import NHRP_SECRET_OCTETS
 from dmvpn.network.model import ClaimsFrom, Network
 from dmvpn.network.mtu import CIPHERS, INTEGRITY_OCTETS, cipher_of, is_aead
 from dmvpn.network.places import members, places
+from dmvpn.network.vouched import IN_CLEAR, is_encrypted
 from dmvpn.network.wording import nearest
 
 
 def esp_proposals(network: Network) -> Iterator[Problem]:
     """The MTU depends on the cipher, so every cipher must be a known one."""
+    if IN_CLEAR in network.crypto:
+        yield Problem(("crypto", IN_CLEAR), "none means no IPsec at all", "give the profile another name")
     for name, profile in network.crypto.items():
         key = ("crypto", name, "esp")
         word = profile.esp.split("-")[0]
@@ -42,7 +45,8 @@ def one_profile_a_router(network: Network) -> Iterator[Problem]:
     """One SA between two of our routers carries all clouds they share."""
     reported: set[str] = set()
     for place in places(network):
-        clouds = [name for name in place.router.tunnels if name in network.clouds]
+        known = [name for name in place.router.tunnels if name in network.clouds]
+        clouds = [name for name in known if is_encrypted(network.clouds[name])]
         for name in clouds[1:] if place.ours else ():
             first, other = network.clouds[clouds[0]].crypto, network.clouds[name].crypto
             if first != other and name not in reported:
