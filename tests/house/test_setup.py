@@ -195,7 +195,7 @@ def test_a_python_that_will_not_do(machine: Machine, age: str, status: int, says
 
 
 def test_the_purposes_share_a_venv_and_the_larger_serves_the_smaller(machine: Machine) -> None:
-    machine.installed(*PACKAGES, "openvpn")
+    machine.installed(*PACKAGES, "openvpn", "tshark")
     for purpose in ("demo", "test", "demo", "bench"):
         assert machine.setup(purpose)[0] == 0
     assert machine.noted("made") == ["venv", ".", ".[dev]"]
