@@ -13,14 +13,26 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 NameOption = Annotated[str | None, typer.Option("--name", "-n", help="Which lab, if several are up.")]
+VmOption = Annotated[bool, typer.Option("--vm", help="In a virtual machine with a stock kernel, which stays as long.")]
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The network file.")]
 
 
-@app.command()
-def up(file: FileArgument = FILE, name: NameOption = None) -> None:
-    """Start every router and host of a network file, with the same apply as on a real router."""
-    from dmvpn.operations import labs
+def _ask_machine(name: str | None, *words: str) -> None:
+    """If the lab is in a virtual machine, the same command runs in there, and this one is over."""
+    from dmvpn.operations import machines
 
+    machine = machines.find(name)
+    if machine is not None:
+        raise typer.Exit(machines.ask(machine, *words))
+
+
+@app.command()
+def up(file: FileArgument = FILE, name: NameOption = None, vm: VmOption = False) -> None:
+    """Start every router and host of a network file, with the same apply as on a real router."""
+    from dmvpn.operations import labs, machines
+
+    if vm:
+        raise typer.Exit(machines.up(file, name, lambda step: say(f"{step.seconds:6.1f}s  {step.what}")))
     lab = labs.up(file, name, lambda progress: say(f"{progress.seconds:6.1f}s  {progress.what}"))
     say(f"lab {lab.name} is up: {', '.join(lab.nodes)}")
     say(f"next: dmvpn lab exec {lab.routers()[0].name} dmvpn status")
@@ -29,9 +41,9 @@ def up(file: FileArgument = FILE, name: NameOption = None) -> None:
 @app.command()
 def down(name: NameOption = None) -> None:
     """End a lab; nothing of it stays."""
-    from dmvpn.operations import labs
+    from dmvpn.operations import labs, machines
 
-    lab = labs.find(name)
+    lab = machines.find(name) or labs.find(name)
     lab.down()
     say(f"lab {lab.name} is down")
 
@@ -39,8 +51,15 @@ def down(name: NameOption = None) -> None:
 @app.command()
 def status(name: NameOption = None, as_json: JsonOption = False) -> None:
     """Nodes, links and their impairments, and what the WAN emulation itself cannot do."""
-    from dmvpn.operations import labs
+    from dmvpn.operations import labs, machines
 
+    machine = machines.find(name)
+    if machine is not None and as_json:
+        say_json(machines.status_json(machine))
+        return
+    if machine is not None:
+        say(f"lab {machine.name} is in {machine}")
+        raise typer.Exit(machines.ask(machine, "status"))
     found = labs.find(name).status()
     if as_json:
         say_json(labs.status_json(found))
@@ -65,6 +84,7 @@ def exec(
     """Run a program inside a node; its exit status is ours."""
     from dmvpn.operations import labs
 
+    _ask_machine(name, "exec", node, *command)
     raise typer.Exit(labs.find(name).node(node).exec(labs.inside(command)))
 
 
@@ -76,8 +96,11 @@ def capture(
     name: NameOption = None,
 ) -> None:
     """Capture on a device of a node with tcpdump until Ctrl-C."""
-    from dmvpn.operations import labs
+    from dmvpn.operations import labs, machines
 
+    machine = machines.find(name)
+    if machine is not None:
+        raise typer.Exit(machines.capture(machine, node, device, file))
     raise typer.Exit(labs.capture(labs.find(name).node(node), device, file))
 
 
@@ -90,6 +113,7 @@ def impair(
     """Make a link worse; what is not named stays as it is. Prints both directions."""
     from dmvpn.operations import labs
 
+    _ask_machine(name, "impair", link, *words)
     say(labs.impair(labs.find(name), link, words))
 
 
@@ -102,6 +126,7 @@ def cut(
     """Let the WAN carry nothing between two routers; each still reaches all others."""
     from dmvpn.operations import labs
 
+    _ask_machine(name, "cut", a, b)
     labs.find(name).cut_path(a, b)
     say(f"the direct path {a} - {b} is cut")
 
@@ -114,6 +139,7 @@ def heal(
     """Bring a link, a cut path, or everything back to what the file says."""
     from dmvpn.operations import labs
 
+    _ask_machine(name, "heal", *(what or []))
     say(labs.heal(labs.find(name), what or []))
 
 
@@ -130,12 +156,15 @@ def run(
     scenario: Annotated[str, typer.Argument(help="A scenario file, or the name of one that comes with us: demo.")],
     as_json: JsonOption = False,
     name: NameOption = None,
+    vm: VmOption = False,
 ) -> None:
     """Start a lab, walk through a scenario's steps and expectations, and end the lab whatever happens."""
     from dmvpn.cli.story import Story
-    from dmvpn.operations import labs
+    from dmvpn.operations import labs, machines
 
     story = Story(quiet=as_json)
+    if vm:
+        raise typer.Exit(machines.run_scenario(scenario, name, as_json=as_json, report=story.hear))
     status = labs.run_scenario(scenario, name, story.hear)
     if as_json:
         say_json(story.record)

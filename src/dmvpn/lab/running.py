@@ -253,7 +253,10 @@ def find(name: str | None = None, base: Path = state.STATE_DIRECTORY) -> Lab:
             fix = f"name one of {', '.join(up)}" if up else "start one with: dmvpn lab up FILE"
             raise Fault("lab", "several labs are up" if up else "no lab is up", fix)
         name = up[0]
-    return opened(base / name, state.description(name, base))
+    described = state.description(name, base)
+    if "machine" in described:
+        raise Fault(f"lab {name}", "is in a virtual machine", f"run inside: dmvpn lab exec --name {name} NODE COMMAND")
+    return opened(base / name, described)
 
 
 def opened(directory: Path, description: dict[str, Any]) -> Lab:

@@ -65,9 +65,9 @@ class Machine:
         }
         return Command(self.directory / state.MACHINE_SOCKET, request)
 
-    def run(self, argv: Sequence[str], *, env: dict[str, str] | None = None) -> int:
+    def run(self, argv: Sequence[str], *, output: int = 1) -> int:
         """Runs a program in the guest on this terminal, or on our pipes; its exit status."""
-        return self.command(argv, env=env).attend()
+        return self.command(argv).attend(output)
 
     def down(self) -> None:
         """Ends the machine; returns when nothing of it runs any more."""
@@ -76,7 +76,7 @@ class Machine:
 
 def dmvpn(*words: str) -> tuple[str, ...]:
     """The argument list of our own command in the guest: this very installation."""
-    return (sys.executable, "-m", "dmvpn.cli.main", *words)
+    return (str(Path(sys.executable).with_name("dmvpn")), *words)
 
 
 def find(name: str | None, base: Path = state.STATE_DIRECTORY) -> Machine | None:

@@ -35,7 +35,13 @@ class Command:
         self._on_the_way = 0
 
     def _send(self, kind: Kind, value: dict[str, Any] | int | str = "") -> None:
-        self._socket.sendall(saying(0, kind, value).octets())
+        self._send_frame(saying(0, kind, value))
+
+    def _send_frame(self, frame: Frame) -> None:
+        try:
+            self._socket.sendall(frame.octets())
+        except ConnectionError as refusal:
+            raise Fault("virtual machine", "it ended") from refusal
 
     def start(self, terminal: os.terminal_size | None = None) -> None:
         size = {} if terminal is None else {"rows": terminal.lines, "columns": terminal.columns}
@@ -75,7 +81,10 @@ class Command:
                     self._send(Kind.ACK, len(frame.content))
 
     def _received(self) -> list[Frame]:
-        octets = self._socket.recv(4 * CHUNK)
+        try:
+            octets = self._socket.recv(4 * CHUNK)
+        except ConnectionError:
+            octets = b""
         if not octets:
             raise Fault("virtual machine", "it ended")
         found = []
@@ -96,16 +105,18 @@ class Command:
             octets = b""
         if octets:
             self._on_the_way += len(octets)
-            self._socket.sendall(Frame(0, Kind.INPUT, octets).octets())
+            self._send_frame(Frame(0, Kind.INPUT, octets))
         else:
             self._send(Kind.INPUT_END)
         return bool(octets)
 
     # ------------------------------------------------------------ on our own terminal
 
-    def attend(self) -> int:
-        """Runs it with our standard input and outputs; Ctrl-C is for the program. Its exit status."""
-        on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    def attend(self, output: int = 1) -> int:
+        """Runs it with our standard input and outputs, or another descriptor for what it writes; Ctrl-C is for the
+        program. Its exit status.
+        """
+        on_terminal = sys.stdin.isatty() and os.isatty(output)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         with ExitStack() as stack:
@@ -117,7 +128,7 @@ class Command:
             for frame in self.frames(_standard_input(), wake):
                 match frame.kind:
                     case Kind.OUTPUT:
-                        _write(1, frame.content)
+                        _write(output, frame.content)
                     case Kind.ERRORS:
                         _write(2, frame.content)
                     case Kind.EXIT:

@@ -53,7 +53,7 @@ def _be_keeper(
         # Python's own handlers and wake-ups of the command are not ours.
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, lambda _number, _frame: None)  # not SIG_IGN, which what we start would inherit
         namespaces.unshare(CLONE_NEWNS | CLONE_NEWIPC)
         namespaces.mount("none", Path("/"), flags=namespaces.MS_REC | namespaces.MS_PRIVATE)
         namespaces.mount("proc", Path("/proc"), "proc", flags=namespaces.MS_NOSUID | namespaces.MS_NODEV)

@@ -237,7 +237,7 @@ def run_scenario(which: str, name: str | None, tell: Callable[[Event | Progress]
 
     `which` is a file, or the name of a scenario that comes with the package. Raises WrongInput for neither.
     """
-    path = _scenario_path(which)
+    path = scenario_path(which)
     story = scenario.load(path)
     network = scenario.network_path(story, path)
     if network is None:
@@ -250,7 +250,8 @@ def run_scenario(which: str, name: str | None, tell: Callable[[Event | Progress]
         return runner.run_scenario(story, lab, restart_unit=restart_unit, tell=tell, known=known).exit_code
 
 
-def _scenario_path(which: str) -> Path:
+def scenario_path(which: str) -> Path:
+    """Raises WrongInput for what is neither a file nor a scenario of ours."""
     path = Path(which)
     if path.is_file():
         return path

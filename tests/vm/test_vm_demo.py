@@ -1,0 +1,21 @@
+"""The demo, unchanged, on a stock kernel."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from dmvpn.linux import process
+
+
+@pytest.mark.lab
+@pytest.mark.both_planes
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for labs")
+def test_the_demo_passes() -> None:
+    dmvpn = str(Path(sys.executable).with_name("dmvpn"))
+    done = process.run((dmvpn, "lab", "run", "demo", "--json"), timeout_s=200, accept=range(256))
+    steps = json.loads(done.stdout)
+    assert [(row["step"], row["why"]) for row in steps if row["outcome"] != "passed"] == []
+    assert done.status == 0

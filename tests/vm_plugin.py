@@ -1,0 +1,237 @@
+"""Tests on a stock kernel: one virtual machine runs them all, and each is reported here as a test of its own.
+
+Marker `vm`: runs in the machine only. Marker `both_planes`: runs here as `[native]` and in the machine as `[vm]`; the
+summary shows both columns. They come last, in one go, so that nothing that is measured here runs beside an emulation.
+"""
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from dmvpn.errors import Fault
+from dmvpn.lab import vm, vm_image
+from dmvpn.lab.vm_command import Command
+from dmvpn.lab.vm_wire import Kind
+from dmvpn.linux import pace
+
+INSIDE = vm.VARIABLE in os.environ
+REPORTS = 3  # in the guest: where one line of JSON goes for each report
+SHOWN_OCTETS = 16_000
+PLACES = ("native", "vm")
+
+_RUN = pytest.StashKey["GuestRun"]()
+
+
+# ---------------------------------------------------------------- which tests
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.definition.get_closest_marker("both_planes"):
+        metafunc.fixturenames.append("place")
+        metafunc.parametrize("place", ["native", pytest.param("vm", marks=pytest.mark.vm)])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    chosen = [item for item in items if item.get_closest_marker("vm")]
+    if INSIDE:
+        for item in chosen:
+            _allow_time(item)
+        return
+    why = vm_image.why_not() if chosen else ""
+    for item in chosen:
+        item.add_marker(pytest.mark.timeout(0))  # the guest has its own
+        if why:
+            item.add_marker(pytest.mark.skip(reason=why))
+    items[:] = [item for item in items if item not in chosen] + chosen
+
+
+def _allow_time(item: pytest.Item) -> None:
+    given = item.get_closest_marker("timeout")
+    limit_s = float(given.args[0] if given and given.args else item.config.getini("timeout") or 300)
+    item.add_marker(pytest.mark.timeout(pace.patience(limit_s)), append=False)
+
+
+# ---------------------------------------------------------------- in the guest: every report is told
+
+
+class Teller:
+    """Writes what happens to each test, one line of JSON for each report."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        os.set_inheritable(REPORTS, False)  # noqa: FBT003 - not for what the tests start
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
+        line = memoryview(json.dumps(data).encode() + b"\n")
+        while line:
+            line = line[os.write(REPORTS, line) :]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if INSIDE and os.environ.get("DMVPN_VM_REPORTS"):
+        config.pluginmanager.register(Teller(config), "vm-teller")
+
+
+# ---------------------------------------------------------------- on the host: the guest's run, test by test
+
+
+@dataclass(slots=True)
+class GuestRun:
+    """The machine and the one pytest in it. `said` is the end of what that wrote."""
+
+    config: pytest.Config
+    stack: ExitStack
+    command: Command | None = None
+    lines: Iterator[dict[str, Any]] | None = None
+    said: bytearray = field(default_factory=bytearray)
+    waiting: dict[str, list[pytest.TestReport]] = field(default_factory=dict)
+    why: str = ""
+    begun: bool = False
+
+    def start(self, nodeids: list[str]) -> None:
+        """Raises Fault when the machine does not come up."""
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+
+        def tell(what: str, seconds: float) -> None:
+            if reporter is not None and self.config.get_verbosity() >= 0:
+                reporter.ensure_newline()
+                reporter.write_line(f"{what} ({seconds:.0f} s)")
+
+        machine = self.stack.enter_context(vm.held(f"tests-{os.getpid()}", tell))
+        words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *nodeids]
+        # Reports leave on the guest's standard output, pytest's own words on the other one.
+        argv = ("sh", "-c", f'exec "$@" {REPORTS}>&1 1>&2', "sh", *words)
+        self.command = machine.command(argv, env={"DMVPN_VM_REPORTS": "1"}, cwd=self.config.rootpath)
+        self.stack.callback(self.command.close)
+        self.lines = self._lines(self.command)
+
+    def _lines(self, command: Command) -> Iterator[dict[str, Any]]:
+        held = b""
+        for frame in command.frames():
+            if frame.kind is Kind.OUTPUT:
+                *lines, held = (held + frame.content).split(b"\n")
+                yield from (json.loads(line) for line in lines)
+            elif frame.kind is Kind.ERRORS:
+                self.said += frame.content
+                del self.said[:-SHOWN_OCTETS]
+
+    def reports(self, nodeid: str) -> Iterator[pytest.TestReport]:
+        """What the guest reports of one test; nothing more when its pytest is over."""
+        while True:
+            for report in self.waiting.pop(nodeid, []):
+                yield report
+                if report.when == "teardown":
+                    return
+            data = next(self.lines, None) if self.lines is not None else None
+            if data is None:
+                return
+            report = self.config.hook.pytest_report_from_serializable(config=self.config, data=data)
+            if isinstance(report, pytest.TestReport):
+                self.waiting.setdefault(report.nodeid, []).append(report)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    if INSIDE or not item.get_closest_marker("vm") or item.get_closest_marker("skip"):
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    ended = False
+    began = time.monotonic()
+    run = item.config.stash.setdefault(_RUN, GuestRun(item.config, ExitStack()))
+    try:
+        if not run.begun:
+            _begin(run, item)
+        for report in run.reports(item.nodeid):
+            ended = ended or report.when == "teardown"
+            item.ihook.pytest_runtest_logreport(report=report)
+    except Fault as fault:
+        run.why = run.why or str(fault)
+        run.lines = None
+    if not ended:
+        _report_silence(item, run, time.monotonic() - began)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def _begin(run: GuestRun, item: pytest.Item) -> None:
+    """Labs of tests here end first; then every test that is for the machine goes there at once."""
+    run.begun = True
+    item.session._setupstate.teardown_exact(None)
+    item.config.add_cleanup(run.stack.close)
+    mine = [one for one in item.session.items if one.get_closest_marker("vm") and not one.get_closest_marker("skip")]
+    run.start([one.nodeid for one in mine])
+
+
+def _report_silence(item: pytest.Item, run: GuestRun, seconds: float) -> None:
+    """The guest died, or its pytest ended before this test was over: that is a failure, with what was said last."""
+    words = bytes(run.said).decode(errors="replace")
+    text = f"{run.why or 'pytest in the virtual machine ended before this test did'}\n{words}"
+    run.said.clear()
+    report = pytest.TestReport(
+        item.nodeid, item.location, dict.fromkeys(item.keywords, 1), "failed", text, "call", duration=seconds
+    )
+    item.ihook.pytest_runtest_logreport(report=report)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    run = session.config.stash.get(_RUN, None)
+    if run is not None:
+        with suppress(Fault):
+            run.stack.close()
+
+
+# ---------------------------------------------------------------- both columns
+
+
+@dataclass(slots=True)
+class Table:
+    """By test and place: how it went and how long it took."""
+
+    cells: dict[str, dict[str, tuple[str, float]]] = field(default_factory=dict)
+
+    def note(self, nodeid: str, outcome: str, seconds: float) -> None:
+        name, place = self.split(nodeid)
+        if not place:
+            return
+        row = self.cells.setdefault(name, {})
+        worst, sum_s = row.get(place, ("passed", 0.0))
+        row[place] = (outcome if worst == "passed" else worst, sum_s + seconds)
+
+    @staticmethod
+    def split(nodeid: str) -> tuple[str, str]:
+        """The test's name without the place, and the place."""
+        head, bracket, inner = nodeid.partition("[")
+        words = inner.removesuffix("]").split("-")
+        place = next((word for word in words if word in PLACES), "")
+        rest = "-".join(word for word in words if word not in PLACES)
+        return (f"{head}{bracket}{rest}]" if rest else head), place if bracket else ""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _table.note(report.nodeid, report.outcome, report.duration)
+
+
+_table = Table()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if INSIDE or not _table.cells:
+        return
+    width = min(max(len(name) for name in _table.cells), shutil.get_terminal_size().columns - 34)
+    terminalreporter.section("both planes")
+    terminalreporter.line(f"{'':{width}}  {'native':>15}  {'vm':>15}")
+    for name, row in _table.cells.items():
+        columns = (f"{row[place][0]} {row[place][1]:6.1f} s" if place in row else "-" for place in PLACES)
+        terminalreporter.line(f"{name[-width:]:{width}}  {'  '.join(f'{column:>15}' for column in columns)}")
