@@ -119,7 +119,9 @@ def _run(bindings: int) -> EngineRun:
     for number in range(_QUESTIONS):
         asker, asked = random.sample(range(bindings), 2)
         own, nbma = spokes[asker]
-        questions.append((resolution_request(cores[asker], own, spokes[asked][0], 100 + number).encode(), nbma))
+        questions.append(
+            (resolution_request(cores[asker], own, spokes[asked][0], 100 + number, _HUB.nbma).encode(), nbma)
+        )
     hub = _Hub()
     for _, nbma in spokes:
         hub.secure(nbma)

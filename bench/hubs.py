@@ -1,28 +1,36 @@
 """NHRP hubs side by side in one run: dmvpnd and FRR's nhrpd, each on a real mGRE device without IPsec.
 
-Needs GRE in the kernel. Processor time is that of the hub's processes (proc(5), schedstat), in the kernel on their behalf
-included; memory is VmRSS before the first registration and after the last.
+Needs GRE in the kernel. Processor time is that of the hub's processes (proc(5), schedstat), in the kernel on their
+behalf included; memory is VmRSS before the first registration and after the last.
 """
 
+import json
 import os
 import shutil
 import statistics
 import subprocess
+import sys
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Final, Protocol
 
 from bench import spokes
 from bench.namespaces import Node, wait_for, wire
+from bench.secure import Below
 from bench.spokes import Generator
 from dmvpn.errors import Fault
+from dmvpn.network.compile import compile_plan
+from dmvpn.network.loading import load
+from dmvpn.network.plan import Plane
+from dmvpn.render import daemon, interfaces, nftables
+from dmvpn.render.result import File, Rendered
 
 SIZES: Final = (100, 1_000, 5_000)
 REFRESHES: Final = 3_000  # at least, so that a hundred bindings are measured for longer than a blink
-DEVICE: Final = "gre1"
 NEIGHBOURS: Final = 65_536  # the kernel's default of 1,024 would end both hubs at the same size
 FRR: Final = Path("/usr/lib/frr")
+NETWORK: Final = Path(__file__).with_name("hub.yaml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,44 +48,98 @@ class HubRun:
 
 
 class Hub(Protocol):
-    """A hub that can be started in a node whose mGRE device stands."""
+    """A hub that can be started in a node whose underlay stands. `device` is its mGRE device."""
 
     name: str
+    device: str
 
-    def start(self, node: Node, directory: Path, count: int) -> None: ...
+    def start(self, node: Node, directory: Path, count: int) -> None:
+        """With room for so many spokes and one more."""
+
+
+class OurHub:
+    """dmvpnd with the files of `dmvpn apply` for bench/hub.yaml, and so many spokes listed as that file's one."""
+
+    name = "dmvpnd"
+    device = "bench-load"
+
+    def start(self, node: Node, directory: Path, count: int) -> None:
+        node.ip("link add lan0 type dummy")
+        network = load(NETWORK.read_text(), str(NETWORK))
+        plan = compile_plan(network, "hub", planes=(Plane.KERNEL,), secrets={})
+        layout = Below(plan.network, PurePosixPath(directory))
+        files = {
+            file.path.name: Path(layout.current / file.path)
+            for part in (interfaces, nftables, daemon)
+            for file in _written(part.render(plan, layout), Path(layout.current))
+        }
+        for path in (layout.run, layout.state):
+            Path(path).mkdir(parents=True, exist_ok=True)
+        _list_spokes(files[daemon.FILE], count + 1)
+        node.run((sys.executable, "-m", "dmvpn.linux.netstate", "apply", str(files[interfaces.FILE])))
+        node.run(("nft", "-f", str(files[nftables.FILE])))
+        command = (sys.executable, "-m", "dmvpn.daemon.main", str(files[daemon.FILE]))
+        node.start("dmvpnd", command, directory / "dmvpnd.log")
+        wait_for(Path(layout.control_socket).exists, "dmvpnd to listen", 120)
+
+
+def _written(rendered: Rendered, directory: Path) -> tuple[File, ...]:
+    for file in rendered.files:
+        path = directory / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(file.text)
+    return rendered.files
+
+
+def _list_spokes(file: Path, count: int) -> None:
+    """A network file of thousands of sites would take longer to read than the measurement does."""
+    settings = json.loads(file.read_text())
+    (cloud,) = settings["clouds"]
+    (model,) = cloud["foreign"]
+    cloud["foreign"] = [
+        {**model, "router": f"s{n}", "identity": f"s{n}", "nbma": str(spoke.nbma), "overlay": [str(spoke.protocol)]}
+        for n, spoke in enumerate(spokes.spokes(count))
+    ]
+    file.write_text(json.dumps(settings))
 
 
 class FrrHub:
     """zebra and nhrpd as Debian ships them."""
 
     name = "FRR nhrpd"
+    device = "gre1"
 
     def start(self, node: Node, directory: Path, count: int) -> None:
+        """The device as in nhrpd's manual: with a local address, since nhrpd takes its own NBMA address from it."""
+        local = f"local {spokes.HUB_NBMA} dev eth0"
+        node.ip(f"tunnel add {self.device} mode gre key {spokes.KEY} ttl 64 {local}")
+        node.ip(f"link set {self.device} mtu {spokes.MTU_OCTETS} up multicast on")
+        node.ip(f"address add {spokes.HUB_OVERLAY}/32 dev {self.device}")
         directory.chmod(0o755)
         sockets = directory / "frr"
         sockets.mkdir()
         shutil.chown(sockets, "frr", "frr")
         settings = {
             "zebra": "",
-            "nhrpd": f"interface {DEVICE}\n ip nhrp network-id 1\n ip nhrp holdtime {int(spokes.HOLDING_S)}\n",
+            "nhrpd": f"interface {self.device}\n ip nhrp network-id 1\n ip nhrp holdtime {int(spokes.HOLDING_S)}\n",
         }
-        for daemon, text in settings.items():
-            file = directory / f"{daemon}.conf"
+        for part, text in settings.items():
+            file = directory / f"{part}.conf"
             file.write_text(text)
             shutil.chown(file, "frr", "frr")
             command = (
-                str(FRR / daemon),
+                str(FRR / part),
                 "-f",
                 str(file),
                 "-z",
                 str(sockets / "zserv.api"),
                 "-i",
-                str(sockets / f"{daemon}.pid"),
+                str(sockets / f"{part}.pid"),
                 "--vty_socket",
                 str(sockets),
             )
-            node.start(daemon, command, directory / f"{daemon}.log")
-            wait_for((sockets / f"{daemon}.vty").exists, f"{daemon} to listen")
+            node.start(part, command, directory / f"{part}.log")
+            wait_for((sockets / f"{part}.vty").exists, f"{part} to listen")
 
 
 class Bench:
@@ -101,13 +163,6 @@ class Bench:
     def __exit__(self, *_exception: object) -> None:
         self.hub.close()
         self.generator.close()
-
-    def gre(self) -> None:
-        """The mGRE device, as platform.md and nhrpd's manual have it."""
-        local = f"local {spokes.HUB_NBMA} dev eth0"
-        self.hub.ip(f"tunnel add {DEVICE} mode gre key {spokes.KEY} ttl 64 {local}")
-        self.hub.ip(f"link set {DEVICE} mtu {spokes.MTU_OCTETS} up multicast on")
-        self.hub.ip(f"address add {spokes.HUB_OVERLAY}/32 dev {DEVICE}")
 
     def mac(self) -> bytes:
         text = self.hub.run(("cat", "/sys/class/net/eth0/address")).strip()
@@ -150,7 +205,7 @@ def measure(hub: Hub, count: int) -> HubRun:
         wait_for(lambda: _is_answered(generator, first), "the hub's first reply", 60)
         cpu = cpu_s(bench.hub)
         new = generator.round(spokes.registrations(rows, 2))
-        spokes.wait_until(lambda: bench.bound(DEVICE) > count, f"{count} neighbour entries", 60)
+        spokes.wait_until(lambda: bench.bound(hub.device) > count, f"{count} neighbour entries", 60)
         cpu_new = cpu_s(bench.hub) - cpu
         resident = resident_octets(bench.hub) - before
         times = max(1, REFRESHES // count)

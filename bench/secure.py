@@ -47,7 +47,7 @@ _KEYS = ("x509", "x509ca", "private")
 
 
 @dataclass(frozen=True, slots=True)
-class _Below(Layout):
+class Below(Layout):
     """A router's paths, below a directory of the stage instead of the host's /etc and /run."""
 
     directory: PurePosixPath
@@ -70,7 +70,7 @@ def connect(stage: Stage) -> None:
     ca, ca_key = authority.create_authority(plan.network, plan.transport_range, now=now)
     layouts = {}
     for node, plan in plans.items():
-        layouts[node] = _Below(plan.network, PurePosixPath(stage.directory / node.name))
+        layouts[node] = Below(plan.network, PurePosixPath(stage.directory / node.name))
         certificate, key = authority.issue(ca, ca_key, claims_of(plan), plan.ike.identity, now=now)
         _write_keys(layouts[node], ca, certificate, key or b"")
         _start(stage, node, plan, layouts[node])

@@ -2,8 +2,8 @@
 
     gen eth0 198.18.0.2 --- 198.18.0.1 eth0 hub: a real mGRE device, and an NHRP hub on it
 
-Every spoke has an NBMA address of its own, behind `gen`. The frames are made beforehand, so that sending one is one system
-call: what is measured is the hub. At most so many registrations are unanswered at a time; what was lost is sent again.
+Every spoke has an NBMA address of its own, behind `gen`. The frames are made beforehand, so that sending one is one
+system call: what is measured is the hub. So many registrations at most are unanswered at a time; a lost one is repeated.
 """
 
 import os
@@ -32,6 +32,8 @@ GENERATOR: Final = IPv4Address("198.18.0.2")
 HUB_OVERLAY: Final = IPv4Address("10.64.0.1")
 OVERLAY: Final = ip_network("10.64.0.0/14")
 NBMA: Final = ip_network("100.64.0.0/16")
+OVERLAY_BEGIN: Final = IPv4Address("10.64.0.0")
+NBMA_BEGIN: Final = IPv4Address("100.64.0.0")
 KEY: Final = 1
 MTU_OCTETS: Final = 1400
 HOLDING_S: Final = 600.0
@@ -61,7 +63,7 @@ class Round:
 
 def spokes(count: int) -> tuple[Spoke, ...]:
     """Overlay addresses from .0.2 on, NBMA addresses likewise."""
-    return tuple(Spoke(OVERLAY[2 + n], NBMA[2 + n]) for n in range(count))
+    return tuple(Spoke(OVERLAY_BEGIN + 2 + n, NBMA_BEGIN + 2 + n) for n in range(count))
 
 
 def registrations(rows: tuple[Spoke, ...], number: int) -> dict[bytes, bytes]:
