@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 from dmvpn.daemon import paths, views
 from dmvpn.daemon.control import PathView, State, WhyNot
 from dmvpn.daemon.node import Node
-from dmvpn.daemon.server import Server, ask_tcp
+from dmvpn.daemon.server import Server, Stream, ask_tcp
+from dmvpn.daemon.watching import Reader
 from dmvpn.daemon.wire import to_wire
 from dmvpn.errors import Fault
 from dmvpn.nhrp.events import Forget
@@ -92,10 +94,19 @@ class Answers:
             case "path":
                 sites = [_network(one) for one in _list(question.get("site"))]
                 return to_wire(paths.path_view(self._node, _address(question.get("destination")), sites))
+            case "watch":
+                return self._watch(str(question.get("cloud") or ""))
             case "explain":
                 return to_wire(await self._explain(question))
             case other:
-                raise Fault("question", f"{other!r} is not known here", "ask status, moments, path or explain")
+                raise Fault("question", f"{other!r} is not known here", "ask status, moments, path, explain or watch")
+
+    def _watch(self, cloud: str) -> Stream:
+        known = [one.name for one in self._node.settings.clouds]
+        if cloud and cloud not in known:
+            raise Fault(cloud, "no such cloud on this router", f"known here: {', '.join(known)}")
+        head = {"network": self._node.settings.network, "router": self._node.settings.router}
+        return Stream(head, _as_wire(self._node.watching.open_reader(cloud)))
 
     async def _explain(self, question: dict[str, Any]) -> tuple[PathView, ...]:
         words = {name: str(_address(question.get(name))) for name in ("from", "to", "source", "destination")}
@@ -136,6 +147,12 @@ class Answers:
             return paths.from_wire(await ask_tcp(router, OVERLAY_PORT, question, timeout_s=HOP_TIMEOUT_S))
         except Fault as fault:
             return paths.silent(self._node.name_of(ip_address(router)) or router, destination, fault.what)
+
+
+async def _as_wire(reader: Reader) -> AsyncGenerator[Any, None]:
+    with contextlib.closing(reader):
+        async for seen in reader.sightings():
+            yield to_wire(seen)
 
 
 def _list(value: object) -> list[object]:

@@ -15,6 +15,7 @@ from dmvpn.daemon.ike import Ike
 from dmvpn.daemon.multicast import Multicast
 from dmvpn.daemon.security import Remote, Up
 from dmvpn.daemon.settings import CloudSettings, Settings
+from dmvpn.daemon.watching import Watching
 from dmvpn.errors import Fault
 from dmvpn.linux.neighbours import LinkForm, Neighbours
 from dmvpn.linux.nflog import LoggedPackets
@@ -80,6 +81,7 @@ class Doors:
     ike: Ike
     neighbours: Neighbours
     routes: Routes
+    watching: Watching
 
 
 class Cloud:
@@ -173,6 +175,7 @@ class Cloud:
                 # Nobody's SA stands behind it, so nothing in it can be believed.
                 self.drops["no-sender"] += 1
                 continue
+            self._doors.watching.received(self.settings.name, datagram.octets, datagram.sender)
             self.feed(Received(datagram.octets, datagram.sender))
 
     def _hairpinned(self) -> None:
@@ -253,6 +256,7 @@ class Cloud:
         return None
 
     def _send(self, action: Send) -> None:
+        self._doors.watching.sent(self.settings.name, action.octets, action.nbma)
         try:
             taken = self._socket.send(action.octets, action.nbma)
         except Fault as fault:
@@ -333,6 +337,7 @@ class Cloud:
         return Verdict(action.ticket, not refusal, refusal)
 
     def _remember(self, action: Log) -> None:
+        self._doors.watching.happened(self.settings.name, action)
         self.moments.append(Moment(self._loop.time(), action.happening.value, action.subject, action.detail))
         log.info("%s: %s %s %s", self.settings.name, action.happening, action.subject, action.detail)
 

@@ -6,6 +6,8 @@ Two sockets: `read.sock` answers questions (group dmvpn), `control.sock` also ac
 
 import json
 import socket
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -194,16 +196,10 @@ def ask(path: Path, question: dict[str, Any], *, timeout_s: float = 10.0) -> Any
     Raises Fault if nobody listens (the daemon is not running), it refuses, or it does not answer in time.
     """
     line = json.dumps(question).encode() + b"\n"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(timeout_s)
+    with closing(_connected(path, timeout_s)) as connection:
         try:
-            connection.connect(str(path))
             connection.sendall(line)
             answer = _read_line(connection)
-        except PermissionError as error:
-            raise Fault(str(path), "permission denied", "run as root, or join group dmvpn for reading") from error
-        except (FileNotFoundError, ConnectionRefusedError) as error:
-            raise Fault("dmvpnd", f"not running (nobody listens on {path})", "start it with `dmvpn run`") from error
         except TimeoutError as error:
             raise Fault("dmvpnd", f"no answer on {path} within {timeout_s:g} s") from error
         except OSError as error:
@@ -211,6 +207,39 @@ def ask(path: Path, question: dict[str, Any], *, timeout_s: float = 10.0) -> Any
     if not answer:
         raise Fault("dmvpnd", "closed the connection without an answer")
     return answer_in("dmvpnd", answer)
+
+
+def stream(path: Path, question: dict[str, Any], *, timeout_s: float = 10.0) -> Iterator[Any]:
+    """A question whose answer goes on: its head, then each item as it comes, until dmvpnd ends. Raises Fault."""
+    with closing(_connected(path, timeout_s)) as connection:
+        connection.sendall(json.dumps(question).encode() + b"\n")
+        with connection.makefile("rb") as lines:
+            try:
+                yield answer_in("dmvpnd", lines.readline(LINE_LIMIT_OCTETS))
+                connection.settimeout(None)
+                while line := lines.readline(LINE_LIMIT_OCTETS):
+                    yield answer_in("dmvpnd", line)
+            except TimeoutError as error:
+                raise Fault("dmvpnd", f"no answer on {path} within {timeout_s:g} s") from error
+            except OSError as error:
+                raise Fault("dmvpnd", f"ended: {error.strerror or error}") from error
+
+
+def _connected(path: Path, timeout_s: float) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(timeout_s)
+    try:
+        connection.connect(str(path))
+    except PermissionError as error:
+        connection.close()
+        raise Fault(str(path), "permission denied", "run as root, or join group dmvpn for reading") from error
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        connection.close()
+        raise Fault("dmvpnd", f"not running (nobody listens on {path})", "start it with `dmvpn run`") from error
+    except OSError as error:
+        connection.close()
+        raise Fault(str(path), f"cannot be asked: {error.strerror or error}") from error
+    return connection
 
 
 def _read_line(connection: socket.socket) -> bytes:

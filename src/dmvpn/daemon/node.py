@@ -15,6 +15,7 @@ from dmvpn.daemon.ike import Ike
 from dmvpn.daemon.memory import Memory
 from dmvpn.daemon.security import Down, Up
 from dmvpn.daemon.settings import Settings
+from dmvpn.daemon.watching import Watching
 from dmvpn.errors import Fault
 from dmvpn.identity.claims import Claims
 from dmvpn.linux.neighbours import Neighbours
@@ -55,6 +56,7 @@ class Node:
         self.clouds: dict[str, Cloud] = {}
         self.ike = Ike(settings, self._security_up, self._security_down)
         self.routewatch = RouteWatch()
+        self.watching = Watching(settings.transport, self.name_of_nbma)
         paths = settings.paths
         self.rules = RuleGuard(settings.network, paths.swanctl_conf.with_name("nftables.nft"), paths.gre.parent)
         self._loop = asyncio.get_running_loop()
@@ -70,7 +72,7 @@ class Node:
 
     def open(self) -> None:
         """Take up what the last dmvpnd left, and begin. Raises Fault if a device is missing."""
-        doors = Doors(self.settings, self.authority, self.ike, self._neighbours, self._routes)
+        doors = Doors(self.settings, self.authority, self.ike, self._neighbours, self._routes, self.watching)
         for cloud in self.settings.clouds:
             self._memories[cloud.name] = Memory(self.settings.paths.state, cloud.name)
             self.clouds[cloud.name] = Cloud(cloud, doors, self._memories[cloud.name].recall())
@@ -131,7 +133,8 @@ class Node:
         if cloud.settings.plane != "userspace":
             return
         await self._plane.allow(cloud.settings.device, nbma, self.authority.inner_sources(nbma))
-        await self._plane.flood(cloud.settings.device, self.authority.peers_in(cloud.settings.overlay))
+        met = self.authority.peers_in if cloud.settings.role == "hub" else self.authority.hubs_in
+        await self._plane.flood(cloud.settings.device, met(cloud.settings.overlay))
 
     async def _revoke(self, cloud: Cloud, nbma: Address) -> None:
         if cloud.settings.plane != "userspace" or self.authority.claims(nbma) is not None:
@@ -165,6 +168,19 @@ class Node:
                 if row.protocol == overlay and row.nbma is not None:
                     return self.authority.name(row.nbma)
         return ""
+
+    def name_of_nbma(self, nbma: Address) -> str:
+        """The name of the router behind this NBMA address, as far as it is known here."""
+        if nbma == self.settings.transport or any(nbma == cloud.underlay_address for cloud in self.settings.clouds):
+            return self.settings.router
+        for cloud in self.settings.clouds:
+            for hub in cloud.hubs:
+                if hub.nbma == nbma:
+                    return hub.router
+            for member in cloud.foreign:
+                if member.nbma == nbma:
+                    return member.router
+        return self.authority.name(nbma)
 
     def now(self) -> float:
         return self._loop.time()

@@ -8,7 +8,8 @@ import os
 import shutil
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,14 @@ IDLE_S = 30.0
 READING_GROUP = "dmvpn"
 
 Handler = Callable[[dict[str, Any]], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An answer that goes on: `head` at once, then each item on a line of its own, until whoever asked goes away."""
+
+    head: Any
+    items: AsyncGenerator[Any, None]
 
 
 class Server:
@@ -123,16 +132,41 @@ async def _answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
         if not line or len(line) > QUESTION_LIMIT_OCTETS:
             return
         reply = await _reply(line, handler)
+        if isinstance(reply, Stream):
+            await _stream(reader, writer, reply)
+            return
         writer.write(json.dumps(reply).encode() + b"\n")
         await asyncio.wait_for(writer.drain(), IDLE_S)
 
 
-async def _reply(line: bytes, handler: Handler) -> dict[str, Any]:
+async def _stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stream: Stream) -> None:
+    """A reader may take its time, since what waits for it is bounded at the source; one that hangs up ends it."""
+    gone = asyncio.create_task(reader.read(1))
+    pouring = asyncio.create_task(_pour(writer, stream))
+    try:
+        await asyncio.wait((gone, pouring), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (gone, pouring):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+                await task
+        await stream.items.aclose()
+
+
+async def _pour(writer: asyncio.StreamWriter, stream: Stream) -> None:
+    writer.write(json.dumps({"ok": True, "answer": stream.head}).encode() + b"\n")
+    async for item in stream.items:
+        writer.write(json.dumps({"ok": True, "answer": item}).encode() + b"\n")
+        await writer.drain()
+
+
+async def _reply(line: bytes, handler: Handler) -> dict[str, Any] | Stream:
     try:
         question = from_line("question", line)
         if not isinstance(question.get("ask"), str):
             raise Fault("question", "not a JSON object with an `ask`")
-        return {"ok": True, "answer": await handler(question)}
+        answer = await handler(question)
+        return answer if isinstance(answer, Stream) else {"ok": True, "answer": answer}
     except Fault as fault:
         return _refused(fault)
 
