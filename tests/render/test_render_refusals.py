@@ -30,9 +30,9 @@ def _twice() -> Plan:
     ("plan", "fault"),
     [
         pytest.param(
-            _changed(lambda cloud: replace(cloud, routing=Protocol.OSPF)),
-            "clouds.blue.routing: ospf is not available yet; write routing: bgp",
-            id="ospf",
+            _changed(lambda cloud: replace(cloud, routing=Protocol.RIP)),
+            "clouds.blue.routing: rip is not available yet; write routing: bgp, or ospf",
+            id="rip",
         ),
         pytest.param(
             _twice(),

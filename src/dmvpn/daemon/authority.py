@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from dmvpn.identity.claims import Claims
+from dmvpn.identity.claims import Claims, Role
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -68,6 +68,10 @@ class Authority:
         """NBMA addresses of the peers that have an address in this overlay."""
         ranges = tuple(overlay)
         return tuple(nbma for nbma, claims in self._claims.items() if _has_address_in(claims, ranges))
+
+    def hubs_in(self, overlay: Iterable[Network]) -> tuple[Address, ...]:
+        """Those of them that are hubs: whom a spoke sends multicast, or routing protocols would meet over shortcuts."""
+        return tuple(nbma for nbma in self.peers_in(overlay) if self._claims[nbma].role is Role.HUB)
 
 
 def _has_address_in(claims: Claims, ranges: tuple[Network, ...]) -> bool:

@@ -7,7 +7,7 @@ from dmvpn.errors import WrongInput
 from dmvpn.network import plan
 from dmvpn.network.model import Cloud, CryptoProfile, Network, Underlay
 from dmvpn.network.mtu import TCP_V4_OCTETS, TCP_V6_OCTETS, cipher_of, clear_mtu_octets, tunnel_mtu_octets
-from dmvpn.network.places import Member, announced, hubs
+from dmvpn.network.places import NHRPD, Member, announced, hubs, members
 from dmvpn.network.plan import Address, Bgp, BgpNeighbor, Hub, Nhrp, Ospf, Plane, Protocol, Role
 from dmvpn.network.ports import uplink_mtu_octets
 from dmvpn.network.registry import device_name, multicast_group, nflog_group
@@ -19,6 +19,7 @@ REGISTRATIONS_PER_HOLDING_TIME = 3  # RFC 2332 5.2.3 asks for a third
 BGP_KEEPALIVE_S = 10
 BGP_HOLD_S = 30
 OSPF_AREA = 0
+HOST_LENGTH = 32
 OSPF_REFERENCE_BPS = 10_000_000_000
 OSPF_DEFAULT_COST = 1000
 BUILT_IN = CryptoProfile()
@@ -50,7 +51,7 @@ def planned_cloud(network: Network, member: Member, plane: Plane, secrets: Mappi
         nhrp=_nhrp(cloud, role, secrets),
         routing=cloud.routing,
         bgp=_bgp(network, member, others) if cloud.routing is Protocol.BGP else None,
-        ospf=_ospf(cloud, member) if cloud.routing is Protocol.OSPF else None,
+        ospf=_ospf(network, member) if cloud.routing is Protocol.OSPF else None,
         bandwidth_bps=cloud.bandwidth,
         bfd=None if cloud.bfd is None else plan.Bfd(round(cloud.bfd.interval * 1000), cloud.bfd.multiplier),
         nflog_group=nflog_group(network.network, name),
@@ -148,6 +149,15 @@ def _bgp(network: Network, member: Member, others: tuple[Member, ...]) -> Bgp:
     )
 
 
-def _ospf(cloud: Cloud, member: Member) -> Ospf:
+def _ospf(network: Network, member: Member) -> Ospf:
+    cloud = network.clouds[member.cloud]
     cost = OSPF_DEFAULT_COST if cloud.bandwidth is None else OSPF_REFERENCE_BPS // cloud.bandwidth
-    return Ospf(area=OSPF_AREA, cost=max(1, min(65535, cost)), networks=(*cloud.overlay, *announced(member.place.site)))
+    overlay = next((overlay.prefixlen for overlay in cloud.overlay if overlay.version == 4), HOST_LENGTH)
+    # nhrpd takes nothing but a host address for its own; everybody else writes the overlay's mask.
+    nhrpd = any(other.place.router.platform in NHRPD for other in members(network, member.cloud))
+    return Ospf(
+        length=HOST_LENGTH if nhrpd else overlay,
+        area=OSPF_AREA,
+        cost=max(1, min(65535, cost)),
+        networks=(*cloud.overlay, *announced(member.place.site)),
+    )

@@ -8,13 +8,12 @@ from dmvpn.network import plan
 from dmvpn.network.clouds import crypto_profile, planned_cloud
 from dmvpn.network.loading import NO_SECRETS
 from dmvpn.network.model import Network
-from dmvpn.network.places import Member, Place, announced, hubs, places
-from dmvpn.network.plan import ForeignPlan, Ike, Plane, Platform
+from dmvpn.network.places import NHRPD, Member, Place, announced, hubs, places
+from dmvpn.network.plan import ForeignPlan, Ike, Plane
 from dmvpn.network.ports import planned_lans, planned_uplinks
 from dmvpn.network.registry import registry
 from dmvpn.network.vouched import reachable_addresses
 
-NHRPD = (Platform.FRR, Platform.VYOS)  # those that run FRR's nhrpd
 IKE_PORT, IKE_NAT_PORT = 500, 4500
 
 

@@ -10,6 +10,7 @@ from dmvpn.network.plan import Network as Prefix
 from dmvpn.network.source import Key
 
 OURS = (Platform.DEBIAN, Platform.ALPINE)
+NHRPD = (Platform.FRR, Platform.VYOS)  # foreign ones that run FRR's nhrpd
 NOT_ANNOUNCED = "internet-only"  # a network in this zone never meets the clouds
 
 

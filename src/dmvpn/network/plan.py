@@ -124,6 +124,9 @@ class Bgp:
 
 @dataclass(frozen=True, slots=True)
 class Ospf:
+    """OSPF over a cloud. Neighbours compare masks (RFC 2328 10.5), so `length` is that of every member's address."""
+
+    length: int
     area: int
     cost: int
     networks: tuple[Network, ...]
@@ -224,3 +227,8 @@ class Plan:
     registry: Registry
     openings: tuple[Opening, ...]
     not_rendered: tuple[str, ...]  # sections of the file that no engine renders yet, as "sites.hq.services.dns"
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignPlan(Plan):
+    """As a Plan, but every NBMA address in it is an underlay address, and `transport` is only a number of its own."""

@@ -21,7 +21,7 @@ def not_rendered(network: Network, place: Place) -> tuple[str, ...]:
 def _of_clouds(network: Network, place: Place) -> Iterator[str]:
     for name in place.router.tunnels:
         cloud = network.clouds[name]
-        if cloud.routing is not Protocol.BGP:
+        if cloud.routing is Protocol.RIP:
             yield f"clouds.{name}.routing"
         if cloud.bfd is not None and cloud.routing is not Protocol.BGP:
             yield f"clouds.{name}.bfd"

@@ -24,11 +24,11 @@ from dmvpn.lab.lifecycle import Progress
 from dmvpn.lab.node import LabNode, call_all
 from dmvpn.lab.running import Lab, LabStatus
 from dmvpn.lab.story import Event, Figures, Outcome, StepBegan, StepEnded, StepGoesOn, StoryBegan, StoryEnded
-from dmvpn.linux import files
+from dmvpn.linux import files, vtysh
 from dmvpn.linux.pace import patience
 from dmvpn.linux.services import Supervised
-from dmvpn.network.plan import Plan
-from dmvpn.operations import change, here, host, observing, pki, reading
+from dmvpn.network.plan import ForeignPlan, Plan
+from dmvpn.operations import change, foreign, here, host, observing, pki, reading
 from dmvpn.operations.here import Here
 from dmvpn.operations.reading import NetworkFile
 from dmvpn.render.layout import Layout
@@ -47,18 +47,19 @@ class Papers:
     ca: bytes
     certificate: bytes
     key: bytes
+    foreign_ca: bytes | None = None
 
 
 def papers(file: NetworkFile, plans: dict[str, Plan]) -> dict[str, Papers]:
-    """A certificate authority for this lab alone, and every router's certificate. Its key is kept nowhere."""
+    """Certificate authorities for this lab alone, and every router's certificate. Their keys are kept nowhere."""
     now = datetime.now(UTC)
-    ca, ca_key = authority.create_authority(file.network.network, file.network.transport, now=now)
+    ours = pki.Pair(*authority.create_authority(file.network.network, file.network.transport, now=now))
+    theirs = pki.Pair(*authority.create_foreign_authority(file.network.network, now=now))
+    foreign_ca = theirs.certificate if pki.foreign_routers(file) else None
     found = {}
     for router, plan in plans.items():
-        certificate, key = authority.issue(ca, ca_key, pki.claims_of(plan), plan.ike.identity, now=now)
-        if key is None:
-            raise Fault(router, "no key was made for it")
-        found[router] = Papers(ca, certificate, key)
+        own = pki.foreign_papers(file, theirs, router) if isinstance(plan, ForeignPlan) else pki.own_papers(plan, ours)
+        found[router] = Papers(ours.certificate, own.certificate, own.key, foreign_ca)
     return found
 
 
@@ -95,12 +96,15 @@ def _await_routes(lab: Lab) -> list[str]:
 
 
 def _has_routes() -> bool:
-    """Inside a router: all hubs up, and every BGP session has brought something."""
+    """Inside a router: all hubs up, and every neighbour of its routing protocols has brought something."""
     for network in here.networks():
-        found = observing.status(here.find(network))
+        router = here.find(network)
+        found = observing.status(router)
         hubs = all(hub.state == "up" for hub in found.hubs)
         sessions = all(row["state"] == "Established" and row["prefixes"] for row in found.bgp)
-        if not hubs or not sessions or not found.bgp:
+        adjacencies = vtysh.ospf_neighbours(Path(router.layout.frr_run))
+        adjacent = all(neighbour.full for neighbour in adjacencies)
+        if not hubs or not sessions or not adjacent or not (found.bgp or adjacencies):
             return False
     return True
 
@@ -129,10 +133,11 @@ def find(name: str | None) -> Lab:
 
 def _read(path: Path) -> tuple[NetworkFile, dict[str, Plan]]:
     file = reading.read(path)
-    plans = reading.plans(file, reading.planes_here())
+    planes = reading.planes_here()
+    plans = reading.plans(file, planes)
     if not plans:
         raise WrongInput(str(path), "has no router of ours", "a lab runs routers of platform debian or alpine")
-    return file, plans
+    return file, {**plans, **foreign.plans(file, planes)}
 
 
 def _foreign(file: NetworkFile, plans: dict[str, Plan]) -> tuple[str, ...]:
@@ -144,6 +149,10 @@ def _configure(file: NetworkFile, plans: dict[str, Plan], given: dict[str, Paper
     """Inside the router's own namespaces: what a real router gets by `pki install` and `apply`."""
     plan = plans[node.name]
     refuse_the_hosts_etc()
+    if isinstance(plan, ForeignPlan):
+        theirs = given[node.name]
+        foreign.set_up(plan, theirs.ca, theirs.foreign_ca or b"", pki.Pair(theirs.certificate, theirs.key))
+        return
     layout = Layout(plan.network)
     source = Path("/run/dmvpn-papers")
     files.make_directory(source, mode=0o700)
@@ -151,6 +160,8 @@ def _configure(file: NetworkFile, plans: dict[str, Plan], given: dict[str, Paper
     files.write(source / pki.CA_CERTIFICATE, own.ca)
     files.write(source / pki.ROUTER_CERTIFICATE, own.certificate)
     files.write_secret(source / pki.ROUTER_KEY, own.key)
+    if own.foreign_ca is not None:
+        files.write(source / pki.FOREIGN_CERTIFICATE, own.foreign_ca)
     pki.install(source)
     prepared = change.Prepared(file, plan, change.render(file, plan), Here(plan.network, layout))
     change.apply(prepared, "lab up")

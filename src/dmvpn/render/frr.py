@@ -1,4 +1,4 @@
-"""FRR: zebra and what speaks (bgpd, ospfd, bfdd) of an instance of our own, one file for each. FRR manual, "Zebra", "BGP".
+"""FRR: zebra and what speaks (bgpd, ospfd, bfdd), an instance of our own with a file for each. FRR manual, "Zebra".
 
 Not the integrated frr.conf: a daemon reads its own file when it is started again, and a vtysh that loads it later would
 be one more thing that can be missing. Changes go through frr-reload.py, so that sessions stay.

@@ -18,6 +18,7 @@ FILE = "network.json"
 
 MAIN_TABLE = 254
 NEXT_HOPS_RESOLVED_IN_PHASE = 2
+HOST_LENGTH = 32
 
 # zebra reads the metric's high octet as the administrative distance (FRR manual, "Kernel routes"): 255 is never best,
 # so BGP's route of the same prefix wins in zebra as it does in the kernel.
@@ -142,6 +143,8 @@ def _addresses(plan: Plan) -> Iterator[tuple[str, Interface | str]]:
 
 def _overlay_address(cloud: Cloud, address: Address) -> str:
     """A hub has the whole overlay on link and asks NHRP for each; a spoke reaches the others by BGP and shortcuts."""
+    if cloud.ospf is not None and address.version == 4:
+        return f"{address}/{cloud.ospf.length}"
     if cloud.role is Role.SPOKE:
         return str(ip_network(address))
     for overlay in cloud.overlay:
@@ -167,12 +170,14 @@ def _unreachable(plan: Plan) -> Iterator[dict[str, Any]]:
 
 def _on_link(plan: Plan) -> Iterator[dict[str, Any]]:
     """A spoke's own address is a host address, so its next hops are not on link without these: its hubs, and in
-    phase 2, where BGP names them, all of the overlay.
+    phase 2, where BGP names them, all of the overlay. With OSPF both have the same length, which says whether.
     """
     for cloud in plan.clouds:
-        if cloud.role is Role.HUB:
+        on_link = cloud.role is Role.HUB if cloud.ospf is None else cloud.ospf.length < HOST_LENGTH
+        if on_link:
             continue
         near: list[Network] = [ip_network(overlay) for hub in cloud.hubs for overlay in hub.overlay]
+        near += cloud.overlay if cloud.role is Role.HUB else ()
         near += cloud.overlay if cloud.nhrp.phase == NEXT_HOPS_RESOLVED_IN_PHASE else ()
         for prefix in near:
             source = next((own for own in cloud.addresses if own.version == prefix.version), None)
