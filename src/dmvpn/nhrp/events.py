@@ -53,6 +53,7 @@ class EngineSettings:
     negative_s: float = 180.0
     transport: tuple[Network, ...] = ()  # NBMA addresses of our own routers: no underlay addresses, no others' claims
     underlay_nbma: Address | None = None  # our NBMA address to foreign routers; None: they cannot reach us
+    link_local: Address | None = None  # our own on the tunnel device: IOS wants it in replies about its own
     security_wait_s: float = 20.0  # how long a shortcut waits for its SA before it is given up for negative_s
 
 

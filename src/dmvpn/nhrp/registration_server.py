@@ -1,6 +1,6 @@
 """The server's side of registration: authorise, bind, answer, expire. RFC 2332 5.2.3 and 5.2.4."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -108,11 +108,16 @@ class RegistrationServer:
         for number, cie in enumerate(packet.cies):
             network = cie.network(packet.source_protocol)
             refusal = self._refusal(network, nbma)
+            claimed = network.network_address
+            if claimed.is_link_local:
+                # IOS: who may have the header's address may have this one too, which no certificate claims.
+                claimed = packet.source_protocol
+                refusal = refusal or self._refusal(host_of(claimed), nbma)
             if refusal is not None:
                 self._settle(pending, number, refusal)
             else:
                 told = partial(self._told, pending, number)
-                self._authorisations.ask(nbma, network.network_address, None, told)
+                self._authorisations.ask(nbma, claimed, None, told)
 
     def _refusal(self, network: Network, nbma: Address) -> CieCode | None:
         """What no certificate can allow."""
@@ -120,12 +125,15 @@ class RegistrationServer:
         if network.prefixlen != network.max_prefixlen or self._core.is_own(protocol):
             return CieCode.ADMINISTRATIVELY_PROHIBITED  # networks are a matter of routing, not of registration
         binding = self._core.bindings.get(protocol)
-        if binding is not None and binding.kind is BindingKind.HUB and binding.nbma != nbma:
-            return CieCode.ADMINISTRATIVELY_PROHIBITED
+        if binding is not None and binding.nbma != nbma:
+            if binding.kind is BindingKind.HUB:
+                return CieCode.ADMINISTRATIVELY_PROHIBITED
+            if protocol.is_link_local:
+                return CieCode.ALREADY_REGISTERED  # nobody vouches for who of the two has it
         return None if self._core.bindings.has_room(protocol, nbma) else CieCode.INSUFFICIENT_RESOURCES
 
     def _told(self, pending: _Pending, number: int, refusal: str | None) -> None:
-        code = CieCode.ADMINISTRATIVELY_PROHIBITED if refusal is not None else self._bind(pending, number)
+        code = CieCode.ADMINISTRATIVELY_PROHIBITED if refusal is not None else self._bind_all(pending, number)
         self._settle(pending, number, code)
 
     def _settle(self, pending: _Pending, number: int, code: CieCode) -> None:
@@ -138,10 +146,18 @@ class RegistrationServer:
 
     # ------------------------------------------------------------ bindings
 
-    def _bind(self, pending: _Pending, number: int) -> CieCode:
+    def _bind_all(self, pending: _Pending, number: int) -> CieCode:
+        """What the entry names; with a link-local address also the header's, which IOS then names nowhere else."""
         packet, nbma = pending.packet, pending.nbma
         cie = packet.cies[number]
         protocol = cie.protocol or packet.source_protocol
+        if protocol.is_link_local:
+            code = self._bind(packet, nbma, cie, packet.source_protocol)
+            if code is not CieCode.OK:
+                return code
+        return self._bind(packet, nbma, cie, protocol)
+
+    def _bind(self, packet: Packet, nbma: Address, cie: Cie, protocol: Address) -> CieCode:
         known = self._core.bindings.get(protocol)
         if known is not None and known.kind is BindingKind.HUB:
             return CieCode.OK  # hubs register with each other; what the settings say stands
@@ -252,9 +268,21 @@ class RegistrationServer:
             for number, cie in enumerate(packet.cies)
         )
         observed = Candidates(observed=self._security.observed(pending.nbma))
-        reply = registration_reply(self._core, packet, cies, observed, pending.nbma)
+        reply = registration_reply(self._core, packet, (*cies, *self._own_link_local(pending)), observed, pending.nbma)
+        own = self._core.own_address(packet.source_protocol)
+        if own is not None and not self._core.is_own(packet.destination_protocol):
+            reply = replace(reply, destination_protocol=own)  # FRR's clients learn their server's address from here
         self._core.send(self._with_nat(reply, pending), pending.nbma)
         self._remember(pending)
+
+    def _own_link_local(self, pending: _Pending) -> tuple[Cie, ...]:
+        """IOS takes a reply about its link-local address only with the server's behind it."""
+        own = self._core.settings.link_local
+        asked = any(cie.protocol is not None and cie.protocol.is_link_local for cie in pending.packet.cies)
+        if own is None or not asked:
+            return ()
+        nbma = self._core.own_nbma(pending.nbma)
+        return (entry(self._core, prefix_length=own.max_prefixlen, nbma=nbma, protocol=own),)
 
     def _remember(self, pending: _Pending) -> None:
         """What was granted as it was asked, to one address, by a client whose binding leads to it."""
@@ -262,7 +290,9 @@ class RegistrationServer:
         if len(pending.packet.cies) != 1 or pending.codes[0] is not CieCode.OK or not isinstance(sent, Send):
             return
         cie = pending.packet.cies[0]
-        binding = self._core.bindings.get(cie.protocol or pending.packet.source_protocol)
+        if cie.protocol not in (None, pending.packet.source_protocol):
+            return  # two bindings, if it is a link-local address
+        binding = self._core.bindings.get(pending.packet.source_protocol)
         if binding is None or binding.kind is not BindingKind.REGISTERED or binding.nbma != pending.nbma:
             return
         holding_time_s = float(cie.holding_time_s or self._core.settings.holding_time_s)
