@@ -1,4 +1,4 @@
-"""Plans of the examples, and trees on disk as apply stages them."""
+"""Plans of the examples and of the networks beside the tests, and trees on disk as apply stages them."""
 
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,8 @@ REPOSITORY = Path(__file__).parents[2]
 @cache
 def _network(example: str) -> Network:
     path = REPOSITORY / "examples" / f"{example}.yaml"
+    if not path.exists():
+        path = Path(__file__).parent / "networks" / path.name
     return load(path.read_text(), path.name)
 
 

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, ip_network
 from typing import Any
 
 from dmvpn.errors import Fault
-from dmvpn.network.plan import Address, Cloud, Interface, Network, Plan, Plane, Role
+from dmvpn.network.plan import Address, Cloud, Interface, Network, Plan, Plane, Role, Uplink
 from dmvpn.render.layout import Layout
 from dmvpn.render.result import Change, File, Rendered, Unit
 from dmvpn.render.words import as_json, word
@@ -43,7 +43,7 @@ def render(plan: Plan, layout: Layout) -> Rendered:
         "state": str(layout.run / "network.state.json"),
         "devices": [_device(plan, cloud) for cloud in plan.clouds],
         "addresses": [{"device": device, "address": str(address)} for device, address in _addresses(plan)],
-        "routes": [*_unreachable(plan), *_on_link(plan), *_defaults(plan)],
+        "routes": [*_unreachable(plan), *_on_link(plan), *_defaults(plan), *_to_underlay(plan)],
         "rules": [
             {
                 "priority": plan.registry.shortcut_priority,
@@ -207,6 +207,38 @@ def _defaults(plan: Plan) -> Iterator[dict[str, Any]]:
                 "table": MAIN_TABLE,
                 "protocol": plan.registry.route_protocol,
             }
+
+
+def _to_underlay(plan: Plan) -> Iterator[dict[str, Any]]:
+    """A peer without a transport address knows us by the address of one uplink, so GRE to it leaves by that one."""
+    if len(plan.uplinks) == 1:
+        return
+    seen: set[Address] = set()
+    for cloud in plan.clouds:
+        uplink = _uplink_of(plan, cloud)
+        if uplink is None:
+            continue
+        for peer in cloud.foreign:
+            gateway = next((one for one in uplink.gateways if peer.nbma and one.version == peer.nbma.version), None)
+            on_link = any(peer.nbma in address.network for address in uplink.addresses)
+            if peer.nbma is None or gateway is None or on_link or peer.nbma in seen:
+                continue
+            seen.add(peer.nbma)
+            yield {
+                "prefix": str(ip_network(peer.nbma)),
+                "kind": "unicast",
+                "device": word(uplink.device, "device"),
+                "gateway": str(gateway),
+                "source": str(cloud.underlay_address),
+                "table": MAIN_TABLE,
+                "protocol": plan.registry.route_protocol,
+            }
+
+
+def _uplink_of(plan: Plan, cloud: Cloud) -> Uplink | None:
+    """The uplink that has the cloud's underlay address."""
+    own = cloud.underlay_address
+    return next((one for one in plan.uplinks if own in [address.ip for address in one.addresses]), None)
 
 
 def _sysctls(plan: Plan) -> Iterator[tuple[str, str]]:
