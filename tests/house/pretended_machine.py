@@ -12,6 +12,10 @@ PACKAGES = (
     *("strongswan-swanctl", "libcharon-extra-plugins", "libstrongswan-standard-plugins", "frr", "frr-pythontools"),
 )
 
+TEST_PACKAGES = (*PACKAGES, "openvpn", "tshark")
+MACHINE_PACKAGES = ("qemu-system-x86", "busybox-static", "kmod")
+KERNEL = "6.1.0-99-amd64"
+
 # $STATE/installed lists what is installed. A package "installs" by being listed there; frr and strongswan-charon enable
 # a service each, as their postinst does, and say in $STATE/policy what policy-rc.d answered at that moment.
 APT_GET = r"""#!/bin/bash
@@ -62,7 +66,22 @@ for one in "$@"; do
 done
 """
 DPKG_DEB = r"""#!/bin/bash
-mkdir -p "$3/usr/bin" && cp "$2" "$3/usr/bin/"
+case $2 in
+    *linux-image-*)
+        release=${2##*/linux-image-} release=${release%.deb}
+        mkdir -p "$3/boot" "$3/$(cat "$STATE/modules" 2>/dev/null || echo lib)/modules/$release" "$3/usr/share/doc"
+        echo kernel >"$3/boot/vmlinuz-$release"
+        ;;
+    *) mkdir -p "$3/usr/bin" && cp "$2" "$3/usr/bin/" ;;
+esac
+"""
+APT_CACHE = r"""#!/bin/bash
+[ ! -e "$STATE/no-lists" ] || exit 100
+[ -e "$STATE/no-kernel" ] || printf 'linux-image-amd64\n  Depends: linux-image-6.1.0-99-amd64\n'
+"""
+DEPMOD = r"""#!/bin/bash
+echo "$*" >>"$STATE/depmod"
+[ -d "$2/lib/modules/$3" ] && touch "$2/lib/modules/$3/modules.dep"
 """
 # A python3 that knows how old it is, makes a .venv, and whose pip makes .venv/bin/dmvpn.
 PYTHON = r"""#!/bin/bash
@@ -107,6 +126,9 @@ class Machine:
         self.pretend("apt-get", APT_GET)
         self.pretend("dpkg-query", DPKG_QUERY)
         self.pretend("dpkg-deb", DPKG_DEB)
+        self.pretend("apt-cache", APT_CACHE)
+        self.pretend("depmod", DEPMOD)
+        self.pretend("uname", "#!/bin/sh\necho x86_64\n")
         self.pretend("python3", PYTHON)
         self.pretend("id", "#!/bin/sh\necho 0\n")
         self.installed(*PACKAGES)

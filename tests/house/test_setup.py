@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from pretended_machine import LIMIT_S, PACKAGES, ROOT, Machine
+from pretended_machine import KERNEL, LIMIT_S, MACHINE_PACKAGES, PACKAGES, ROOT, TEST_PACKAGES, Machine
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_a_python_that_will_not_do(machine: Machine, age: str, status: int, says
 
 
 def test_the_purposes_share_a_venv_and_the_larger_serves_the_smaller(machine: Machine) -> None:
-    machine.installed(*PACKAGES, "openvpn", "tshark")
+    machine.installed(*TEST_PACKAGES, *MACHINE_PACKAGES)
     for purpose in ("demo", "test", "demo", "bench"):
         assert machine.setup(purpose)[0] == 0
     assert machine.noted("made") == ["venv", ".", ".[dev]"]
@@ -229,7 +229,65 @@ def test_two_at_once_do_it_once(machine: Machine) -> None:
 
 
 def test_an_unknown_purpose_is_refused(machine: Machine) -> None:
-    assert machine.setup("all") == (1, ["setup: unknown purpose all; write demo, test or bench"])
+    assert machine.setup("all") == (1, ["setup: unknown purpose all; write demo, test, bench or vm"])
+
+
+# ---------------------------------------------------------------- the kernel for virtual machines
+
+
+@pytest.mark.parametrize("modules", ["lib", "usr/lib"])
+def test_a_kernel_is_unpacked_once_and_not_installed(machine: Machine, modules: str) -> None:
+    (machine.state / "modules").write_text(modules)
+    machine.installed(*TEST_PACKAGES, *MACHINE_PACKAGES)
+    status, said = machine.setup("vm")
+    assert (status, said[-1]) == (0, "setup: done")
+    assert f"setup: unpacking the kernel {KERNEL} into .vm/ for virtual machines; it is not installed" in said
+    assert (machine.checkout / f".vm/boot/vmlinuz-{KERNEL}").exists()
+    assert (machine.checkout / f".vm/lib/modules/{KERNEL}/modules.dep").exists()
+    assert not any(one.startswith("linux-image") for one in machine.noted("installed"))
+    assert machine.setup("vm") == machine.setup("test") == (0, [])
+    assert len([line for line in machine.noted("apt") if line.startswith("download")]) == 1
+
+
+def test_what_starts_a_virtual_machine_is_installed_for_tests_and_not_for_the_demo(machine: Machine) -> None:
+    machine.installed(*TEST_PACKAGES)
+    assert machine.setup("demo")[0] == 0
+    assert not (machine.checkout / ".vm").exists()
+    _, said = machine.setup("test")
+    assert said[0] == f"setup: Debian packages to install: {' '.join(MACHINE_PACKAGES)}"
+    assert set(MACHINE_PACKAGES) <= set(machine.noted("installed"))
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "says"),
+    [
+        pytest.param("no-kernel", "apt knows no linux-image-amd64", id="another distribution"),
+        pytest.param(
+            "broken-download", f"apt-get could not download linux-image-{KERNEL}; is there a network?", id="no network"
+        ),
+    ],
+)
+def test_without_a_kernel_the_tests_go_on_and_the_machine_says_why(machine: Machine, spoilt: str, says: str) -> None:
+    (machine.state / spoilt).touch()
+    machine.installed(*TEST_PACKAGES, *MACHINE_PACKAGES)
+    status, said = machine.setup("test")
+    assert status == 0
+    assert f"setup: no virtual machine: {says}; its tests will be skipped by name" in said
+    status, said = machine.setup("vm")
+    assert (status, said[-1]) == (1, f"setup: no virtual machine: {says}")
+    assert not (machine.checkout / ".vm").exists()
+    (machine.state / spoilt).unlink()
+    assert machine.setup("vm")[0] == 0, "and the next run tries again"
+
+
+def test_another_processor_has_no_virtual_machine(machine: Machine) -> None:
+    machine.pretend("uname", "#!/bin/sh\necho aarch64\n")
+    machine.installed(*TEST_PACKAGES)
+    why = "no virtual machine: it needs an x86-64 processor, this is aarch64"
+    status, said = machine.setup("test")
+    assert (status, said[0]) == (0, f"setup: {why}; its tests will be skipped by name")
+    assert machine.noted("apt") == []
+    assert machine.setup("vm") == (1, [f"setup: {why}"])
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs the Debian package shellcheck")

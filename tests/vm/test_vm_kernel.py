@@ -1,6 +1,7 @@
 """What the virtual machine is for: devices, policies and queues that this host's kernel may not have."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def netns() -> str:
-    """A fresh network namespace for each device."""
+def netns() -> Iterator[str]:
+    """A fresh network namespace for each device, with one that stands for a port."""
     name = f"vm-{os.getpid()}"
     process.run(("ip", "netns", "add", name), timeout_s=10)
+    process.run(("ip", "link", "add", "d1", "type", "dummy"), netns=name, timeout_s=10)
     yield name
     process.run(("ip", "netns", "delete", name), timeout_s=10)
 
@@ -25,7 +27,7 @@ def netns() -> str:
     "words",
     [
         pytest.param("link add gre1 type gre key 1 ttl 64 tos inherit", id="mGRE without local and remote"),
-        pytest.param("link add v1 link lo name v1 type vlan id 10", id="VLAN"),
+        pytest.param("link add v1 link d1 name v1 type vlan id 10", id="VLAN"),
         pytest.param("link add b1 type bond mode active-backup", id="bonding"),
         pytest.param("link add br1 type bridge", id="bridge"),
         pytest.param("tuntap add t1 mode tap", id="TAP"),
