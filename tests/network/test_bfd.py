@@ -37,8 +37,12 @@ def test_a_cloud_has_the_bfd_that_the_file_says(words: str, expected: Bfd | None
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        pytest.param("{interval: 5ms}", "5ms is out of range for a time between BFD packets; use 0.05 to 10", id="fast"),
-        pytest.param("{multiplier: 1}", "1 is out of range for a BFD multiplier; use 2 to 50", id="one loss is no death"),
+        pytest.param(
+            "{interval: 5ms}", "5ms is out of range for a time between BFD packets; use 0.05 to 10", id="fast"
+        ),
+        pytest.param(
+            "{multiplier: 1}", "1 is out of range for a BFD multiplier; use 2 to 50", id="one loss is no death"
+        ),
         pytest.param("maybe", "maybe", id="neither"),
     ],
 )
