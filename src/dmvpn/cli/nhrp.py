@@ -1,4 +1,4 @@
-"""dmvpn nhrp: decode, conform, events, purge."""
+"""dmvpn nhrp: decode, conform, watch, events, purge."""
 
 from typing import Annotated
 
@@ -8,9 +8,11 @@ from dmvpn.cli.conform import conform
 from dmvpn.cli.observe import NetworkOption
 from dmvpn.cli.reading import JsonOption
 from dmvpn.cli.text import say, say_json
+from dmvpn.cli.watch import watch
 
 app = typer.Typer(help="NHRP: decode packets, see what happened, purge.", no_args_is_help=True)
 app.command()(conform)
+app.command()(watch)
 
 
 @app.command()

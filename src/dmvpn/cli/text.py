@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dmvpn.daemon.wire import to_wire
 
@@ -37,6 +38,25 @@ def complain(line: str) -> None:
 def say_json(value: Any) -> None:
     """A value of dataclasses and plain things as indented JSON."""
     sys.stdout.write(json.dumps(to_wire(value), indent=2) + "\n")
+
+
+def say_json_line(value: Any) -> None:
+    """One value on one line, at once: for a program that reads along."""
+    sys.stdout.write(json.dumps(to_wire(value)) + "\n")
+    sys.stdout.flush()
+
+
+def say_pieces(pieces: Iterable[tuple[str, str]]) -> None:
+    """One line of pieces, each text and style; never wrapped."""
+    line = Text(no_wrap=True)
+    for text, style in pieces:
+        line.append(harmless(text), style)
+    console().print(line)
+
+
+def draws_boxes() -> bool:
+    """Whether the terminal's character set has lines and arrows."""
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
 
 def say_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

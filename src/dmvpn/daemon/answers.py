@@ -105,7 +105,9 @@ class Answers:
         known = [one.name for one in self._node.settings.clouds]
         if cloud and cloud not in known:
             raise Fault(cloud, "no such cloud on this router", f"known here: {', '.join(known)}")
-        head = {"network": self._node.settings.network, "router": self._node.settings.router}
+        settings = self._node.settings
+        hubs = [hub.router for one in settings.clouds if cloud in ("", one.name) for hub in one.hubs]
+        head = {"network": settings.network, "router": settings.router, "hubs": list(dict.fromkeys(hubs))}
         return Stream(head, _as_wire(self._node.watching.open_reader(cloud)))
 
     async def _explain(self, question: dict[str, Any]) -> tuple[PathView, ...]:
