@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from random import Random
 from typing import assert_never
@@ -20,6 +20,7 @@ from dmvpn.errors import Fault
 from dmvpn.linux.neighbours import LinkForm, Neighbours
 from dmvpn.linux.nflog import LoggedPackets
 from dmvpn.linux.nhrp_socket import NhrpSocket
+from dmvpn.linux.overlay_device import link_local_of
 from dmvpn.linux.routes import Routes
 from dmvpn.nhrp.engine import Engine
 from dmvpn.nhrp.events import (
@@ -109,9 +110,8 @@ class Cloud:
         self._undecided: dict[int, Authorise] = {}
         self.moments: deque[Moment] = deque(maxlen=EVENT_MEMORY)
         self.drops: Counter[str] = Counter()
-        self.engine = Engine(
-            engine_settings(settings, doors.settings), Random(), now=self._loop.time(), restored=restored
-        )
+        own = replace(engine_settings(settings, doors.settings), link_local=link_local_of(settings.device))
+        self.engine = Engine(own, Random(), now=self._loop.time(), restored=restored)
         self._multicast = (
             Multicast(settings.device, settings.multicast_group, self.engine.members, self._count)
             if settings.multicast_group and self._form is LinkForm.GRE

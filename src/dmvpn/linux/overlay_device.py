@@ -3,21 +3,22 @@
 import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
-from pathlib import Path
 
 from dmvpn.errors import Fault
 from dmvpn.linux.neighbours import NDA_DST, NDA_LLADDR, RTM_GETNEIGH, LinkForm, nbma_of_link
 from dmvpn.linux.netlink import Address, Requests, address_of, attribute, attributes, device_index, family_of
 
 Interface = IPv4Interface | IPv6Interface
+RTM_GETLINK = 18
 RTM_GETADDR = 22
 _NDMSG = struct.Struct("=BxxxiHBB")  # family, ifindex, state, flags, type
 _IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, ifindex
 _IFA_ADDRESS = 1
 _IFA_LOCAL = 2
 _NDA_IFINDEX = 8
-_ARPHRD_GRE = {"778": LinkForm.GRE, "823": LinkForm.GRE}  # over IPv4 and over IPv6, linux/if_arp.h
-_CLASS = Path("/sys/class/net")
+_IFINFOMSG = struct.Struct("=BxHiII")  # family, device type, index, flags, change
+_IFLA_ADDRESS = 1
+_ARPHRD_GRE = (778, 823)  # over IPv4 and over IPv6, linux/if_arp.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +34,23 @@ class OverlayDevice:
 def overlay_device(name: str) -> OverlayDevice:
     """Raises Fault when there is no such device."""
     index = device_index(name)
-    kind = (_CLASS / name / "type").read_text().strip()
-    form = _ARPHRD_GRE.get(kind, LinkForm.TAP)
-    link = bytes.fromhex((_CLASS / name / "address").read_text().strip().replace(":", ""))
-    nbma = nbma_of_link(link) if form is LinkForm.GRE else None
     with Requests() as requests:
+        answer = requests.fetch(f"device {name}", RTM_GETLINK, _IFINFOMSG.pack(0, 0, index, 0, 0)).payload
+        _family, kind, _index, _flags, _change = _IFINFOMSG.unpack_from(answer)
+        form = LinkForm.GRE if kind in _ARPHRD_GRE else LinkForm.TAP
+        link = attributes(answer, _IFINFOMSG.size).get(_IFLA_ADDRESS, b"")
+        nbma = nbma_of_link(link) if form is LinkForm.GRE else None
         found = tuple(
             address
             for message in requests.dump(f"addresses of {name}", RTM_GETADDR, _IFADDRMSG.pack(0, 0, 0, 0, 0))
             if (address := _address_on(message.payload, index)) is not None
         )
     return OverlayDevice(name, form, found, nbma)
+
+
+def link_local_of(name: str) -> Address | None:
+    """The device's own link-local IPv6 address, if it has one. Raises Fault when there is no such device."""
+    return next((one.ip for one in overlay_device(name).addresses if one.version == 6 and one.ip.is_link_local), None)
 
 
 def nbma_of_neighbour(device: str, protocol: Address) -> Address | None:
