@@ -27,6 +27,7 @@ from dmvpn.render import daemon, interfaces, nftables
 from dmvpn.render.result import File, Rendered
 
 SIZES: Final = (100, 1_000, 5_000)
+START_S: Final = 300.0  # on a machine that others use too
 REFRESHES: Final = 3_000  # at least, so that a hundred bindings are measured for longer than a blink
 NEIGHBOURS: Final = 65_536  # the kernel's default of 1,024 would end both hubs at the same size
 FRR: Final = Path("/usr/lib/frr")
@@ -76,11 +77,13 @@ class OurHub:
         for path in (layout.run, layout.state):
             Path(path).mkdir(parents=True, exist_ok=True)
         _list_spokes(files[daemon.FILE], count + 1)
-        node.run((sys.executable, "-m", "dmvpn.linux.netstate", "apply", str(files[interfaces.FILE])))
+        node.run(
+            (sys.executable, "-m", "dmvpn.linux.netstate", "apply", str(files[interfaces.FILE])), timeout_s=START_S
+        )
         node.run(("nft", "-f", str(files[nftables.FILE])))
         command = (sys.executable, "-m", "dmvpn.daemon.main", str(files[daemon.FILE]))
         node.start("dmvpnd", command, directory / "dmvpnd.log")
-        wait_for(Path(layout.control_socket).exists, "dmvpnd to listen", 120)
+        wait_for(Path(layout.control_socket).exists, "dmvpnd to listen", START_S)
 
 
 def _written(rendered: Rendered, directory: Path) -> tuple[File, ...]:
@@ -139,7 +142,7 @@ class FrrHub:
                 str(sockets),
             )
             node.start(part, command, directory / f"{part}.log")
-            wait_for((sockets / f"{part}.vty").exists, f"{part} to listen")
+            wait_for((sockets / f"{part}.vty").exists, f"{part} to listen", START_S)
 
 
 class Bench:
@@ -202,10 +205,10 @@ def measure(hub: Hub, count: int) -> HubRun:
         before = resident_octets(bench.hub)
         # One spoke more than counted shows that the hub is ready.
         first = spokes.registrations(spokes.spokes(count + 1)[count:], 1)
-        wait_for(lambda: _is_answered(generator, first), "the hub's first reply", 60)
+        wait_for(lambda: _is_answered(generator, first), "the hub's first reply", START_S)
         cpu = cpu_s(bench.hub)
         new = generator.round(spokes.registrations(rows, 2))
-        spokes.wait_until(lambda: bench.bound(hub.device) > count, f"{count} neighbour entries", 60)
+        spokes.wait_until(lambda: bench.bound(hub.device) > count, f"{count} neighbour entries", START_S)
         cpu_new = cpu_s(bench.hub) - cpu
         resident = resident_octets(bench.hub) - before
         times = max(1, REFRESHES // count)

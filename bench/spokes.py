@@ -3,7 +3,7 @@
     gen eth0 198.18.0.2 --- 198.18.0.1 eth0 hub: a real mGRE device, and an NHRP hub on it
 
 Every spoke has an NBMA address of its own, behind `gen`. The frames are made beforehand, so that sending one is one
-system call: what is measured is the hub. So many registrations at most are unanswered at a time; a lost one is repeated.
+system call: what is measured is the hub. Only so many are unanswered at a time, and what was lost is sent again.
 """
 
 import os
