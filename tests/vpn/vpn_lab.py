@@ -17,6 +17,7 @@ from dmvpn.lab.node import LabNode
 from dmvpn.lab.running import Lab
 from dmvpn.lab.stream import Packet, Stream
 from dmvpn.linux.netlink import Requests
+from dmvpn.linux.pace import patience
 from dmvpn.linux.process import Result
 from dmvpn.linux.route_lookup import lookup
 from dmvpn.linux.routes import RouteKind
@@ -40,7 +41,7 @@ Figure = Callable[[str, float], None]  # what was measured, and the seconds it t
 
 def until(what: str, condition: Callable[[], Found], *, within_s: float) -> Found:
     """The first true answer of `condition`; fails the test, with the last answer, when there is none in time."""
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + patience(within_s)
     while not (found := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: not within {within_s:g} s (last: {found!r})")
@@ -50,7 +51,7 @@ def until(what: str, condition: Callable[[], Found], *, within_s: float) -> Foun
 
 def until_nothing(what: str, left: Callable[[], Sequence[object]], *, within_s: float) -> None:
     """Waits until nothing is left; fails the test with what is."""
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + patience(within_s)
     while still := left():
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: within {within_s:g} s still {still}")
