@@ -15,8 +15,9 @@ TIME_WIDTH = 14
 SPAN_LEAST = 14  # "registered" with its spaces and an arrow head
 SPAN_MOST = 22
 NOTE_LEAST = 24
-NOTE_GOOD = 46
+NOTE_GOOD = 66
 DIM = "dim"
+ROUND_S = 0.01  # from here on milliseconds are told whole
 
 VERBS = {
     "resolution request": ("resolve", "resolve"),
@@ -71,14 +72,18 @@ class Ladder:
         if seen.what == "happening":
             return [*self._head(joined=False), *self._noted(seen, self._life(self.own), _note(seen), _style(seen))]
         source, target = (seen.source_name or seen.source), (seen.target_name or seen.target)
-        head = self._head(joined=any([self._join(source), self._join(target)]))
+        joined = [self._join(source, seen.source), self._join(target, seen.target)]
+        head = self._head(joined=any(joined))
         if source not in self._columns or target not in self._columns or source == target:
             return [*head, [(f"{self._when(seen)}{in_words(seen)}", _style(seen))]]
         return [*head, *self._noted(seen, self._arrow(seen, source, target), _note(seen), _style(seen))]
 
     # ------------------------------------------------------------ columns
 
-    def _join(self, name: str) -> bool:
+    def _join(self, name: str, address: str) -> bool:
+        if name != address and address in self._columns:
+            self._columns[self._columns.index(address)] = name  # its first packet came before its name
+            return True
         if not name or name in self._columns or len(self._columns) >= self._room():
             return False
         self._columns.append(name)
@@ -182,14 +187,12 @@ def _verb(seen: Sighting) -> str:
 def _note(seen: Sighting) -> str:
     if seen.what == "happening":
         return f"{seen.kind}: {seen.about}"
-    words = [seen.about]
-    if seen.again:
-        words.append("again")
-    elif seen.relayed:
-        words.append("passed on")
-    if seen.answer_s is not None:
-        words.append(f"after {seen.answer_s * 1000:.{0 if seen.answer_s >= 0.01 else 1}f} ms")
-    return ", ".join(words)
+    words = seen.about
+    if seen.again or seen.relayed:
+        words += " (again)" if seen.again else " (passed on)"
+    if seen.answer_s is None:
+        return words
+    return f"{words}, after {seen.answer_s * 1000:.{0 if seen.answer_s >= ROUND_S else 1}f} ms"
 
 
 def _style(seen: Sighting) -> str:

@@ -56,7 +56,7 @@ class Node:
         self.clouds: dict[str, Cloud] = {}
         self.ike = Ike(settings, self._security_up, self._security_down)
         self.routewatch = RouteWatch()
-        self.watching = Watching(settings.transport, self.name_of_nbma)
+        self.watching = Watching(settings.transport, self.name_of_nbma, self.overlay_of_nbma)
         paths = settings.paths
         self.rules = RuleGuard(settings.network, paths.swanctl_conf.with_name("nftables.nft"), paths.gre.parent)
         self._loop = asyncio.get_running_loop()
@@ -181,6 +181,17 @@ class Node:
                 if member.nbma == nbma:
                     return member.router
         return self.authority.name(nbma)
+
+    def overlay_of_nbma(self, nbma: Address) -> tuple[Address, ...]:
+        """The overlay addresses of the router behind this NBMA address, likewise."""
+        own = [
+            cloud.addresses
+            for cloud in self.settings.clouds
+            if nbma in (self.settings.transport, cloud.underlay_address)
+        ]
+        known = [hub.overlay for cloud in self.settings.clouds for hub in cloud.hubs if hub.nbma == nbma]
+        claims = self.authority.claims(nbma)
+        return tuple(address for group in (*own, *known, claims.overlay if claims else ()) for address in group)
 
     def now(self) -> float:
         return self._loop.time()

@@ -53,11 +53,14 @@ class Reader:
 
 
 class Watching:
-    """Tells every reader what is seen. `name` is a router's by its NBMA address, empty if it is not known."""
+    """Tells every reader what is seen. `name` and `overlay` are a router's by its NBMA address, as far as known."""
 
-    def __init__(self, own: Address, name: Callable[[Address], str]) -> None:
+    def __init__(
+        self, own: Address, name: Callable[[Address], str], overlay: Callable[[Address], tuple[Address, ...]]
+    ) -> None:
         self._own = own
         self._name = name
+        self._overlay = overlay
         self._readers: list[Reader] = []
         self._observers: dict[str, Observer] = {}
 
@@ -88,7 +91,7 @@ class Watching:
             self._tell(happened(log, time.time(), cloud=cloud))
 
     def _observer(self, cloud: str) -> Observer:
-        return self._observers.setdefault(cloud, Observer(self._name))
+        return self._observers.setdefault(cloud, Observer(self._name, self._overlay))
 
     def _tell(self, seen: Sighting) -> None:
         for reader in self._readers:

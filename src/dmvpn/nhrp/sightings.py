@@ -72,8 +72,14 @@ class _Asked:
 class Observer:
     """Sees packets in their order. Octets of a peer never make it raise."""
 
-    def __init__(self, name: Callable[[Address], str] = lambda _: "") -> None:
+    def __init__(
+        self,
+        name: Callable[[Address], str] = lambda _: "",
+        overlay: Callable[[Address], tuple[Address, ...]] = lambda _: (),
+    ) -> None:
+        """`name` and `overlay` tell of the station at an NBMA address what is known beside its packets."""
         self._name = name
+        self._known_overlay = overlay
         self._asked: OrderedDict[tuple[Kind, int, Address], _Asked] = OrderedDict()
         self._overlay: OrderedDict[Address, Address] = OrderedDict()  # of the station at an NBMA address
 
@@ -101,9 +107,9 @@ class Observer:
             return self._answer(seen, decoded, target)
         return self._request(seen, decoded, source, target)
 
-    def overlay(self, nbma: Address) -> Address | None:
-        """The overlay address that the station there spoke for itself with."""
-        return self._overlay.get(nbma)
+    def _is_at(self, overlay: Address, nbma: Address) -> bool:
+        """Whether this is the overlay address of the station there."""
+        return self._overlay.get(nbma) == overlay or overlay in self._known_overlay(nbma)
 
     def _request(self, seen: Sighting, asked: Packet, source: Address | None, target: Address | None) -> Sighting:
         first_hand = source is not None and source == asked.source_nbma
@@ -116,8 +122,10 @@ class Observer:
             asked.kind is Kind.RESOLUTION_REQUEST
             and first_hand
             and target is not None
-            and self._overlay.get(target) == asked.destination_protocol
+            and self._is_at(asked.destination_protocol, target)
         )
+        if asked.kind is Kind.REGISTRATION_REQUEST and first_hand and target is not None:
+            _put(self._overlay, target, asked.destination_protocol, STATIONS_LIMIT)
         if known is None:
             _put(self._asked, key, _Asked(seen.at_s or 0.0, source, {leg}, probe), OPEN_LIMIT)
             return replace(seen, probe=probe)
@@ -190,8 +198,11 @@ def _bindings(packet: Packet) -> str:
         return f"{packet.destination_protocol}: {refused}"
     words = []
     for cie in packet.cies[:2]:
+        # The length is that of the answer to what was asked; the entry's address is the next hop. RFC 2332 5.2.0.1
+        answer = replace(cie, protocol=None).network(packet.destination_protocol)
+        via = f" via {cie.protocol}" if cie.protocol not in (None, packet.destination_protocol) else ""
         where = f" at {cie.nbma}" if cie.nbma else ""
-        words.append(f"{cie.network(packet.destination_protocol)}{where}, {cie.holding_time_s} s")
+        words.append(f"{answer}{via}{where}, {cie.holding_time_s} s")
     return "; ".join(words) + (" ..." if len(packet.cies) > len(words) else "")
 
 
