@@ -291,7 +291,7 @@ def test_another_processor_has_no_virtual_machine(machine: Machine) -> None:
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs the Debian package shellcheck")
-@pytest.mark.parametrize("script", ["scripts/setup", ".ci/run"])
+@pytest.mark.parametrize("script", ["scripts/setup", ".ci/run", "src/dmvpn/lab/vm_guest.sh"])
 def test_the_scripts_please_shellcheck(script: str) -> None:
     done = subprocess.run(["shellcheck", str(ROOT / script)], capture_output=True, text=True, check=False)
     assert done.stdout == ""
