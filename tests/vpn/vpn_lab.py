@@ -31,6 +31,7 @@ NETWORKS = {
     "demo": HERE.parents[1] / "examples" / "demo.yaml",
     "trio": HERE / "networks" / "trio.yaml",
     "hubs": HERE / "networks" / "two-hubs.yaml",
+    "nat": HERE / "networks" / "nat.yaml",
 }
 UP_LIMIT_S = 30.0
 LOOK_S = 0.05

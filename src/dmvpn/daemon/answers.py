@@ -25,6 +25,7 @@ OVERLAY_PORT = 2332
 HOPS_LIMIT = 8
 SITE_PREFIXES_LIMIT = 32
 HOP_TIMEOUT_S = 3.0
+RELAYED_TIMEOUT_S = 5.0  # above HOP_TIMEOUT_S, which the hub has for its part
 LISTEN_AGAIN_S = 2.0
 
 
@@ -73,7 +74,15 @@ class Answers:
     async def _other_router(self, question: dict[str, Any]) -> Any:
         if question["ask"] != "path":
             raise Fault("question", "other routers may ask for a path only")
-        return await self._read(question)
+        return await self._read(question) if question.get("of") is None else await self._ask_for_another(question)
+
+    async def _ask_for_another(self, question: dict[str, Any]) -> Any:
+        """A spoke asks its hub about a router that it has no SA with: that one answers the hub."""
+        router = _address(question["of"])
+        if not self._node.authority.claims_overlay(router):
+            raise Fault(str(router), "has no SA with this router")
+        asked = {name: value for name, value in question.items() if name != "of"}
+        return await ask_tcp(str(router), OVERLAY_PORT, asked, timeout_s=HOP_TIMEOUT_S)
 
     async def _admin(self, question: dict[str, Any]) -> Any:
         if question["ask"] == "purge":
@@ -145,10 +154,22 @@ class Answers:
         if router in own:
             return paths.path_view(self._node, ip_address(destination), [_network(one) for one in site])
         question = {"ask": "path", "destination": destination, "site": site}
+        for hub in self._hubs_towards(router):
+            with contextlib.suppress(Fault):
+                relayed = {**question, "of": router}
+                return paths.from_wire(await ask_tcp(hub, OVERLAY_PORT, relayed, timeout_s=RELAYED_TIMEOUT_S))
         try:
             return paths.from_wire(await ask_tcp(router, OVERLAY_PORT, question, timeout_s=HOP_TIMEOUT_S))
         except Fault as fault:
             return paths.silent(self._node.name_of(ip_address(router)) or router, destination, fault.what)
+
+    def _hubs_towards(self, router: str) -> list[str]:
+        """Who may ask for us: the hubs we have an SA with, unless the router itself knows us by one."""
+        authority = self._node.authority
+        if authority.claims_overlay(ip_address(router)):
+            return []
+        hubs = (address for cloud in self._node.settings.clouds for hub in cloud.hubs for address in hub.overlay)
+        return [str(address) for address in hubs if authority.claims_overlay(address)]
 
 
 async def _as_wire(reader: Reader) -> AsyncGenerator[Any, None]:

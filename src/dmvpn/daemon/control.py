@@ -44,10 +44,8 @@ class WhyNot(StrEnum):
     REFUSED_BY_PEER = "the far router refused to answer"
     CONNECTING = "IKE is being tried between the two"
     NO_SECURITY = "IKE got no answer at any candidate: a filter or a cut path"
-    BOTH_NATTED = "IKE got no answer at any candidate, and both routers are behind NAT"
-    SYMMETRIC_NAT = (
-        "symmetric NAT at this router: its port differs from peer to peer, and the far one is behind NAT too"
-    )
+    BOTH_NATTED = "IKE got no answer at any candidate: both routers are behind NAT"
+    SYMMETRIC_NAT = "symmetric NAT here (its port differs from peer to peer), and NAT at the far router"
     NOT_AUTHORISED = "the far router's certificate does not allow what it claims"
     PROBING = "an SA is up, the first probe over it is under way"
     NO_PROBE_ANSWER = "an SA is up, but the first probes over it stayed unanswered"
