@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     why = vm_image.why_not() if chosen else ""
     for item in chosen:
-        item.add_marker(pytest.mark.timeout(0))  # the guest has its own
+        item.add_marker(pytest.mark.timeout(0), append=False)  # the guest has its own
         if why:
             item.add_marker(pytest.mark.skip(reason=why))
     items[:] = [item for item in items if item not in chosen] + chosen
