@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
+from functools import cache, partial
 from ipaddress import IPv4Address
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +23,9 @@ from dmvpn.lab.lifecycle import Progress
 from dmvpn.lab.node import LabNode, Running, call_all
 from dmvpn.lab.running import Lab
 from dmvpn.lab.stream import Packet, Stream
-from dmvpn.linux import process, ruleset
+from dmvpn.linux import kernel_facts, process, ruleset
+from dmvpn.linux.netstate_policies import Policies
+from dmvpn.linux.pace import patience
 from dmvpn.linux.services import Supervised
 from dmvpn.linux.vici_client import ViciSession
 from dmvpn.operations import labs
@@ -36,6 +38,8 @@ FILE = Path(__file__).with_name("fail_closed.yaml")
 NETWORK = "shut"
 TAP = "shut-blue"
 TRANSPORT_RANGE = "100.64.0.0/16"
+GUARDS = tuple(f"counter name {name} drop" for name in ("gre_clear_out", "gre_clear_in", "transport_forwarded"))
+STATISTICS = Path(f"/sys/class/net/{TAP}/statistics")
 EVERY_S = 0.01
 STREAM_OCTETS = 200
 STEADY = 20  # packets in a row
@@ -46,12 +50,12 @@ Answer = TypeVar("Answer")
 
 def wait_for(condition: Callable[[], Answer], what: str, limit_s: float = UP_LIMIT_S) -> Answer:
     """The first answer of `condition` that is true; an assertion names what did not come."""
-    end = time.monotonic() + limit_s
+    end = time.monotonic() + patience(limit_s)
     while True:
         answer = condition()
         if answer:
             return answer
-        assert time.monotonic() < end, f"waited {limit_s:g} s for {what}"
+        assert time.monotonic() < end, f"waited {patience(limit_s):g} s for {what}"
         time.sleep(0.02)
 
 
@@ -200,9 +204,17 @@ def _end(started: Capture) -> None:
 
 
 class Guard(StrEnum):
+    """`SENDER` is the plane's own: the socket bound to charon's device, or XFRM policies that block."""
+
     RULES = "rules"
-    SOCKET = "socket"
+    SENDER = "sender"
     ROUTE = "route"
+
+
+@cache
+def in_kernel() -> bool:
+    """Whether routers here are on the kernel plane."""
+    return kernel_facts.has_kernel_plane()
 
 
 ALL = frozenset(Guard)
@@ -214,7 +226,7 @@ def guarded_by(lab: Lab, kept: frozenset[Guard]) -> Iterator[None]:
     unbound: list[Running] = []
     try:
         _everywhere(lab, partial(_take_away, ALL - kept))
-        if Guard.SOCKET not in kept:
+        if Guard.SENDER not in kept and not in_kernel():
             unbound += [node.start_function(_unbound_plane) for node in lab.routers()]
         yield
     finally:
@@ -231,20 +243,38 @@ def _everywhere(lab: Lab, task: Callable[[], None]) -> None:
 
 def _take_away(gone: frozenset[Guard]) -> None:
     if Guard.RULES in gone:
-        process.run(("nft", "delete", "table", "inet", nftables.table(NETWORK)), timeout_s=10)
+        _load_rules(without_guards)
     if Guard.ROUTE in gone:
         process.run(("ip", "route", "del", "unreachable", TRANSPORT_RANGE), timeout_s=10)
-    if Guard.SOCKET in gone:
+    if Guard.SENDER in gone and not in_kernel():
         services().stop(unit("gre"))
+    elif Guard.SENDER in gone:
+        with Policies() as policies:
+            for policy in policies.present():
+                policies.remove(policy)
 
 
 def _bring_back(gone: frozenset[Guard]) -> None:
     if Guard.RULES in gone:
-        services().restart(unit("nftables"))
-    if Guard.ROUTE in gone:
+        _load_rules(lambda text: text)
+    if Guard.ROUTE in gone or Guard.SENDER in gone:
         services().restart(unit("network"))
-    if Guard.SOCKET in gone:
+    if Guard.SENDER in gone and not in_kernel():
         services().start(unit("gre"))
+
+
+def without_guards(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if not line.endswith(GUARDS)) + "\n"
+
+
+def _load_rules(change: Callable[[str], str]) -> None:
+    """The file in force is changed: a table that differs from it would be put back at once."""
+    file = Path(LAYOUT.current / nftables.FILE)
+    whole = file.with_suffix(".whole")
+    if not whole.exists():
+        whole.write_text(file.read_text())
+    file.write_text(change(whole.read_text()))
+    services().reload(unit("nftables"))
 
 
 def _unbound_plane() -> int:
@@ -293,9 +323,10 @@ def _ipv4(source: str, target: str, protocol: int, payload: bytes) -> bytes:
 
 
 def frames_to_plane(node: LabNode) -> int:
-    """Frames that the kernel has handed to dmvpn-gre since the TAP exists."""
-    path = Path(f"/sys/class/net/{TAP}/statistics/tx_packets")
-    return node.call(lambda: int(path.read_text()))
+    """Frames that were to leave by the tunnel since its device exists, whatever became of them."""
+    return node.call(
+        lambda: sum(int((STATISTICS / f"tx_{name}").read_text()) for name in ("packets", "errors", "dropped"))
+    )
 
 
 def move(lab: Lab, node: LabNode, old: str, new: str) -> None:
