@@ -68,14 +68,14 @@ class Ladder:
     def lines(self, seen: Sighting) -> list[Line]:
         """The lines that this one adds, with a new head when a router joins."""
         if seen.what == "lost":
-            return [[(f"{self._when(seen)}{seen.count} lines lost: this terminal was too slow", "red")]]
+            return self._told(seen)
         if seen.what == "happening":
             return [*self._head(joined=False), *self._noted(seen, self._life(self.own), _note(seen), _style(seen))]
         source, target = (seen.source_name or seen.source), (seen.target_name or seen.target)
         joined = [self._join(source, seen.source), self._join(target, seen.target)]
         head = self._head(joined=any(joined))
         if source not in self._columns or target not in self._columns or source == target:
-            return [*head, [(f"{self._when(seen)}{in_words(seen)}", _style(seen))]]
+            return [*head, *self._told(seen)]
         return [*head, *self._noted(seen, self._arrow(seen, source, target), _note(seen), _style(seen))]
 
     # ------------------------------------------------------------ columns
@@ -136,6 +136,12 @@ class Ladder:
             shaft = glyphs.left + label.center(inside - 1, glyphs.shaft)
         outside = [piece for piece in self._life() if not left < piece[0] < right]
         return sorted([*outside, (left + 1, shaft, _style(seen))])
+
+    def _told(self, seen: Sighting) -> list[Line]:
+        """In words, for whom there is no column."""
+        words = textwrap.wrap(in_words(seen), self.width - TIME_WIDTH - 1)
+        times = [self._when(seen), *[" " * TIME_WIDTH] * (len(words) - 1)]
+        return [[(when, DIM), (line, _style(seen))] for when, line in zip(times, words, strict=True)]
 
     def _noted(self, seen: Sighting, drawn: list[tuple[int, str, str]], note: str, style: str) -> list[Line]:
         notes = textwrap.wrap(note, max(NOTE_LEAST, self.width - self._note_at() - 1)) or [""]

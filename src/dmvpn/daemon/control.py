@@ -6,7 +6,7 @@ Two sockets: `read.sock` answers questions (group dmvpn), `control.sock` also ac
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -207,7 +207,7 @@ def ask(path: Path, question: dict[str, Any], *, timeout_s: float = 10.0) -> Any
     return answer_in("dmvpnd", answer)
 
 
-def stream(path: Path, question: dict[str, Any], *, timeout_s: float = 10.0) -> Iterator[Any]:
+def stream(path: Path, question: dict[str, Any], *, timeout_s: float = 10.0) -> Generator[Any, None, None]:
     """A question whose answer goes on: its head, then each item as it comes, until dmvpnd ends. Raises Fault."""
     with closing(_connected(path, timeout_s)) as connection:
         connection.sendall(json.dumps(question).encode() + b"\n")

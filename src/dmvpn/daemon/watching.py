@@ -6,7 +6,7 @@ Without a reader this costs one comparison a packet.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from ipaddress import IPv4Address, IPv6Address
 
 from dmvpn.errors import Fault
@@ -36,10 +36,14 @@ class Reader:
         self._waiting.append(seen)
         self._some.set()
 
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
     def close(self) -> None:
         self._on_close(self)
 
-    async def sightings(self) -> AsyncIterator[Sighting]:
+    async def sightings(self) -> AsyncGenerator[Sighting, None]:
         """Until whoever reads goes away."""
         while True:
             await self._some.wait()
@@ -61,39 +65,43 @@ class Watching:
         self._own = own
         self._name = name
         self._overlay = overlay
-        self._readers: list[Reader] = []
+        self.readers: list[Reader] = []
         self._observers: dict[str, Observer] = {}
+
+    @property
+    def is_watched(self) -> bool:
+        return bool(self.readers)
 
     def open_reader(self, cloud: str) -> Reader:
         """`cloud` empty: all of them. Raises Fault when so many look on already."""
-        if len(self._readers) >= READERS_LIMIT:
+        if len(self.readers) >= READERS_LIMIT:
             raise Fault("watch", f"{READERS_LIMIT} look on already", "end one of them")
         reader = Reader(cloud, self._close)
-        self._readers.append(reader)
+        self.readers.append(reader)
         return reader
 
     def _close(self, reader: Reader) -> None:
-        if reader in self._readers:
-            self._readers.remove(reader)
-        if not self._readers:
+        if reader in self.readers:
+            self.readers.remove(reader)
+        if not self.readers:
             self._observers.clear()
 
     def received(self, cloud: str, octets: bytes, sender: Address | None) -> None:
-        if self._readers:
+        if self.readers:
             self._tell(self._observer(cloud).packet(octets, sender, self._own, time.time(), cloud=cloud))
 
     def sent(self, cloud: str, octets: bytes, target: Address) -> None:
-        if self._readers:
+        if self.readers:
             self._tell(self._observer(cloud).packet(octets, self._own, target, time.time(), cloud=cloud))
 
     def happened(self, cloud: str, log: Log) -> None:
-        if self._readers:
+        if self.readers:
             self._tell(happened(log, time.time(), cloud=cloud))
 
     def _observer(self, cloud: str) -> Observer:
         return self._observers.setdefault(cloud, Observer(self._name, self._overlay))
 
     def _tell(self, seen: Sighting) -> None:
-        for reader in self._readers:
+        for reader in self.readers:
             if reader.cloud in ("", seen.cloud):
                 reader.put(seen)
