@@ -1,7 +1,7 @@
 """What stands, and what of it is too much: ups, downs, duplicates by the fixed rule on both ends, empty SAs."""
 
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 from security_cases import HIGH, LOW, OTHER, PRIVATE, child, sa, terminated, up
@@ -288,3 +288,24 @@ def test_an_attempt_of_the_peer_is_not_ours_to_end() -> None:
     theirs = sa("2", state="CONNECTING", name="from-anybody", initiator=False, age_s=0, children=())
     security.observe([sa("1"), theirs], 1.0)
     assert security.observe([sa("1"), theirs], 1.0 + SETTLE_S)[2] == []
+
+
+FOREIGN = IPv4Address("192.0.2.12")
+TRANSPORT = IPv4Network("100.64.0.0/16")
+
+
+def test_two_sas_with_a_foreign_router_are_left_alone() -> None:
+    """It does not know our rule: each end could end the other's."""
+    security = Security(LOW, transport=TRANSPORT)
+    pair = [sa("1", peer=FOREIGN), sa("2", peer=FOREIGN, initiator=False, name="foreign")]
+    ups, downs, _ = security.observe(pair, 0.0)
+    assert ([one.nbma for one in ups], downs) == ([FOREIGN], [])
+    assert terminated(security.observe(pair, 3600.0)[2]) == []
+    assert security.next_settle() is None
+
+
+def test_two_sas_with_one_of_ours_are_not() -> None:
+    security = Security(LOW, transport=TRANSPORT)
+    pair = [sa("1"), sa("2", initiator=False)]
+    security.observe(pair, 0.0)
+    assert terminated(security.observe(pair, SETTLE_S)[2]) == ["2"]
