@@ -17,6 +17,7 @@ PLANS = [
     pytest.param(example_plan("demo", "hq1"), id="demo hub"),
     pytest.param(example_plan("demo", "par1"), id="demo spoke"),
     pytest.param(plans.dual_stack_hub(), id="dual-stack hub"),
+    *(pytest.param(example_plan("kernel", router), id=f"kernel {router}") for router in example_routers("kernel")),
     *(pytest.param(example_plan("wiki", router), id=f"wiki {router}") for router in example_routers("wiki")),
 ]
 
