@@ -181,4 +181,4 @@ def _own_plan(here: Here) -> Plan:
     router = here.router()
     if router is None:
         raise Fault(str(here.router_file), "missing", "run `dmvpn apply` on this router")
-    return reading.plan_of(loaded, router, reading.planes_here())
+    return reading.plan_of(loaded, router)  # what is read of it is the same on both planes
