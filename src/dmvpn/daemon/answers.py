@@ -67,7 +67,8 @@ class Answers:
 
     def _is_router(self, source: str) -> bool:
         try:
-            return self._node.authority.claims_overlay(ip_address(source))
+            address = ip_address(source)
+            return any(cloud.authority.claims_overlay(address) for cloud in self._node.clouds.values())
         except ValueError:
             return False
 
