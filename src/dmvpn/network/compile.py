@@ -71,17 +71,22 @@ def plane_is_open(network: Network, router: str) -> bool:
 
 def secret_files(network: Network, router: str) -> tuple[str, ...]:
     """The secret files compile_plan needs for this router, relative to the network file."""
-    clouds = (network.clouds[name] for name in _place(network, router).router.tunnels)
+    clouds = (network.clouds[name] for name in _known(network, router).router.tunnels)
     return tuple(dict.fromkeys(cloud.nhrp.secret.file for cloud in clouds if cloud.nhrp.secret is not None))
 
 
-def _place(network: Network, router: str) -> Place:
+def _known(network: Network, router: str) -> Place:
     found = next((place for place in places(network) if place.name == router), None)
     if found is None:
         names = tuple(place.name for place in places(network))
         near = nearest(router, names)
         fix = f"did you mean {near}?" if near else f"its routers are {listed(names)}"
         raise WrongInput(network.network, f"no router is called {router}", fix)
+    return found
+
+
+def _place(network: Network, router: str) -> Place:
+    found = _known(network, router)
     if not found.ours:
         what = f"{router} is a {found.router.platform} router: it has no plan, because nothing of ours runs on it"
         raise WrongInput(network.network, what, f"write its own configuration with: dmvpn render {router}")

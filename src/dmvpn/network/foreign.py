@@ -12,7 +12,7 @@ from dmvpn.network.places import NHRPD, Member, Place, announced, hubs, places
 from dmvpn.network.plan import ForeignPlan, Ike, Plane
 from dmvpn.network.ports import planned_lans, planned_uplinks
 from dmvpn.network.registry import registry
-from dmvpn.network.vouched import reachable_addresses
+from dmvpn.network.vouched import is_encrypted, reachable_addresses
 
 IKE_PORT, IKE_NAT_PORT = 500, 4500
 
@@ -36,7 +36,7 @@ def compile_foreign(network: Network, router: str, *, secrets: Mapping[str, byte
         platform=place.router.platform,
         asn=place.site.asn or 0,
         prefixes=network.prefixes,
-        transport=members[0].tunnel.address[0],
+        transport=min(members[0].tunnel.address, key=lambda address: address.version),
         transport_range=network.transport,
         serves=announced(place.site),
         uplinks=planned_uplinks(place),
@@ -62,7 +62,8 @@ def _cloud(network: Network, member: Member, secrets: Mapping[str, bytes]) -> pl
 
 
 def _ike(network: Network, place: Place) -> Ike:
-    profile = crypto_profile(network, network.clouds[next(iter(place.router.tunnels))])
+    clouds = [network.clouds[name] for name in place.router.tunnels]
+    profile = crypto_profile(network, next(filter(is_encrypted, clouds), clouds[0]))
     return Ike(
         ike_proposal=profile.ike,
         esp_proposal=profile.esp,

@@ -166,7 +166,7 @@ def _bgpd(plan: ForeignPlan) -> Iterator[str]:
     """No filters: what may come in and go out is for us to check, and this shows whether we do."""
     speaking = [(cloud, cloud.bgp) for cloud in plan.clouds if cloud.bgp is not None]
     yield f"router bgp {plan.asn}"
-    yield f" bgp router-id {speaking[0][1].router_id}"
+    yield f" bgp router-id {plan.transport}"
     yield " no bgp ebgp-requires-policy"
     yield " no bgp network import-check"
     announced: dict[str, None] = {str(net): None for net in plan.serves if net.version == 4}
