@@ -44,8 +44,8 @@ sites:
     networks: {{lan: {{port: eth1, prefix: 10.1.0.0/24}}}}
     routers:
       hub:
-        transport: 100.64.0.1{platform}
-        uplinks: {{wan: {{port: eth0, address: [192.0.2.2/30], gateway: [192.0.2.1]}}}}
+        {who1}
+        uplinks: {{wan: {{{port}: eth0, address: [192.0.2.2/30], gateway: [192.0.2.1]}}}}
         tunnels: {{blue: {{role: hub, address: [10.255.1.1]}}}}
   reserve:
     asn: 65003
@@ -60,16 +60,16 @@ sites:
     networks: {{lan: {{port: eth1, prefix: 10.1.11.0/24}}}}
     routers:
       east:
-        transport: 100.64.0.11{platform}
-        uplinks: {{wan: {{port: eth0, address: [198.51.100.2/30], gateway: [198.51.100.1]}}}}
+        {who11}
+        uplinks: {{wan: {{{port}: eth0, address: [198.51.100.2/30], gateway: [198.51.100.1]}}}}
         tunnels: {{blue: {{address: [10.255.1.11]}}}}
   western:
     asn: 65002
     networks: {{lan: {{port: eth1, prefix: 10.1.12.0/24}}}}
     routers:
       west:
-        transport: 100.64.0.12{platform}
-        uplinks: {{wan: {{port: eth0, address: [203.0.113.2/30], gateway: [203.0.113.1]}}}}
+        {who12}
+        uplinks: {{wan: {{{port}: eth0, address: [203.0.113.2/30], gateway: [203.0.113.1]}}}}
         tunnels: {{blue: {{address: [10.255.1.12]}}}}
 lab:
   hosts:
@@ -101,7 +101,11 @@ def network(*, frr: bool = False, encrypted: bool = True, two_hubs: bool = False
     cloud = ", bfd: true" if bfd else ""
     return NETWORK.format(
         cloud=cloud if encrypted else f"{cloud}, crypto: none",
-        platform="\n        platform: frr" if frr else "",
+        port="interface" if frr else "port",
+        **{
+            f"who{number}": "platform: frr\n        claims: {from: file}" if frr else f"transport: 100.64.0.{number}"
+            for number in (1, 11, 12)
+        },
         role="role: hub, " if two_hubs else "",
     )
 
@@ -139,6 +143,7 @@ def death(*, bfd: bool) -> DeathRun:
             lab.impair(f"{relaying}.wan", Change(silent=True))
             time.sleep(1.0)
             _until(flow, lambda packet: packet.relayed, "a path by the other hub")
+            time.sleep(2 * stream.LATEST_REPLY_S)
             return DeathRun(bfd, Figures.of(_settled(flow.stretch())).longest_gap_s)
 
 
