@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import pytest
+from nat_table import DIRECT, KINDS, TABLE, VIA_HUB
 from vpn_lab import Vpn, until, until_nothing
 
 from dmvpn.daemon.control import State, WhyNot
@@ -25,37 +25,6 @@ from dmvpn.linux.pace import patience
 NETWORK = "nat"
 pytestmark = [pytest.mark.lab, pytest.mark.both_planes, pytest.mark.timeout(patience(300))]
 
-PAGE = Path(__file__).parents[2] / "docs" / "nat.md"
-KINDS = {
-    "none": ("none1", "none2"),
-    "1:1": ("static1", "static2"),
-    "port-restricted": ("kept1", "kept2"),
-    "other port": ("moved1", "moved2"),
-    "symmetric": ("sym1", "sym2"),
-    "shared address": ("twin1", "twin2"),
-}
-DIRECT, VIA_HUB = "direct", "via hub"
-TABLE = {
-    "none": {"none": DIRECT},
-    "1:1": {"none": DIRECT, "1:1": DIRECT},
-    "port-restricted": {"none": DIRECT, "1:1": DIRECT, "port-restricted": DIRECT},
-    "other port": {"none": DIRECT, "1:1": DIRECT, "port-restricted": DIRECT, "other port": DIRECT},
-    "symmetric": {
-        "none": DIRECT,
-        "1:1": DIRECT,
-        "port-restricted": VIA_HUB,
-        "other port": VIA_HUB,
-        "symmetric": VIA_HUB,
-    },
-    "shared address": {
-        "none": DIRECT,
-        "1:1": DIRECT,
-        "port-restricted": DIRECT,
-        "other port": DIRECT,
-        "symmetric": VIA_HUB,
-        "shared address": DIRECT,
-    },
-}
 KIND_OF = {router: kind for kind, routers in KINDS.items() for router in routers}
 PAIRS = tuple(combinations(KIND_OF, 2))
 SETTLE_LIMIT_S = 60.0  # the wait for an answer to IKE is 20 s, and both ends need one
@@ -217,12 +186,3 @@ def test_one_forwarded_port_lets_symmetric_nat_in(talk: Talk) -> None:
         return talk.way("kept1", "sym1") == DIRECT
 
     until("a direct path", direct, within_s=patience(SETTLE_LIMIT_S))
-
-
-def test_the_page_has_this_table() -> None:
-    lines = PAGE.read_text().splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith("| A behind / B behind |"))
-    head, _, *rows = (
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in lines[start : start + 2 + len(KINDS)]
-    )
-    assert {row[0]: {kind: way for kind, way in zip(head[1:], row[1:], strict=True) if way} for row in rows} == TABLE

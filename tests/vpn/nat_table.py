@@ -1,0 +1,32 @@
+"""Which kinds of NAT let two spokes be direct. The routers are those of networks/nat.yaml."""
+
+KINDS = {
+    "none": ("none1", "none2"),
+    "1:1": ("static1", "static2"),
+    "port-restricted": ("kept1", "kept2"),
+    "other port": ("moved1", "moved2"),
+    "symmetric": ("sym1", "sym2"),
+    "shared address": ("twin1", "twin2"),
+}
+DIRECT, VIA_HUB = "direct", "via hub"
+TABLE = {
+    "none": {"none": DIRECT},
+    "1:1": {"none": DIRECT, "1:1": DIRECT},
+    "port-restricted": {"none": DIRECT, "1:1": DIRECT, "port-restricted": DIRECT},
+    "other port": {"none": DIRECT, "1:1": DIRECT, "port-restricted": DIRECT, "other port": DIRECT},
+    "symmetric": {
+        "none": DIRECT,
+        "1:1": DIRECT,
+        "port-restricted": VIA_HUB,
+        "other port": VIA_HUB,
+        "symmetric": VIA_HUB,
+    },
+    "shared address": {
+        "none": DIRECT,
+        "1:1": DIRECT,
+        "port-restricted": DIRECT,
+        "other port": DIRECT,
+        "symmetric": VIA_HUB,
+        "shared address": DIRECT,
+    },
+}
