@@ -1,13 +1,17 @@
 """The rule set in a kernel: what it drops, what it logs, what it leaves alone."""
 
 import json
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import render_plans as plans
 from render_trees import stage
 from render_wires import Namespaces, run, wait_for
+
+from dmvpn.network.plan import Plan, Plane
 
 pytestmark = pytest.mark.kernel
 
@@ -16,7 +20,8 @@ import socket, sys
 with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_GRE) as gre:
     for target in sys.argv[1:]:
         try:
-            gre.sendto(bytes.fromhex("2000200100000001"), (target, 0))
+            key = target.partition("/")[2] or "00000001"
+            gre.sendto(bytes.fromhex("20002001" + key), (target.partition("/")[0], 0))
             print(target, "sent")
         except OSError as error:
             print(target, error.strerror)
@@ -30,7 +35,7 @@ def _counters(netns: str) -> dict[str, int]:
     return {entry["counter"]["name"]: entry["counter"]["packets"] for entry in listed["nftables"] if "counter" in entry}
 
 
-def _wire(namespaces: Namespaces, tree: Path) -> tuple[str, str]:
+def _wire(namespaces: Namespaces, tree: Path, plan: Plan | None = None) -> tuple[str, str]:
     """A router with its rules, and the WAN on the other end of its uplink."""
     router, wan = namespaces.add("router"), namespaces.add("wan")
     run("ip", "link", "add", "eth0", "netns", router, "type", "veth", "peer", "name", "eth0", "netns", wan)
@@ -41,7 +46,7 @@ def _wire(namespaces: Namespaces, tree: Path) -> tuple[str, str]:
     run("ip", "-n", router, "route", "add", "default", "via", "192.0.2.2")
     run("ip", "-n", wan, "route", "add", "default", "via", "192.0.2.1")
     run("ip", "-n", wan, "addr", "add", "100.64.0.11/32", "dev", "lo")
-    stage(plans.hub(), tree)
+    stage(plan or plans.hub(), tree)
     run("ip", "netns", "exec", router, "nft", "-f", str(tree / "nftables.nft"))
     return router, wan
 
@@ -63,6 +68,50 @@ def test_gre_in_clear_for_a_transport_address_is_dropped(namespaces: Namespaces,
     router, wan = _wire(namespaces, tmp_path)
     _send(wan, "100.64.0.1", "100.64.0.1", "192.0.2.1")
     wait_for(lambda: _counters(router)["gre_clear_in"] == 2, "two packets dropped, the host's own GRE not")
+
+
+def _in_kernel() -> Plan:
+    plan = plans.hub()
+    return replace(plan, clouds=tuple(replace(cloud, plane=Plane.KERNEL, multicast_group=9) for cloud in plan.clouds))
+
+
+def test_in_the_kernel_the_clouds_key_counts_too(namespaces: Namespaces, tmp_path: Path) -> None:
+    router, wan = _wire(namespaces, tmp_path, _in_kernel())
+    assert _send(router, "100.64.0.11", "100.64.0.11/00000009", "192.0.2.2", "192.0.2.2/00000009") == [
+        "100.64.0.11 Operation not permitted",
+        "100.64.0.11/00000009 Operation not permitted",
+        "192.0.2.2 Operation not permitted",
+        "192.0.2.2/00000009 sent",  # the host's own
+    ]
+    assert _counters(router)["gre_clear_out"] == 3
+    _send(wan, "100.64.0.1/00000009", "192.0.2.1", "192.0.2.1/00000009")
+    wait_for(lambda: _counters(router)["gre_clear_in"] == 2, "two packets dropped, the host's own GRE not")
+
+
+def test_multicast_goes_to_dmvpnd_and_traffic_is_noted(namespaces: Namespaces, tmp_path: Path) -> None:
+    hub, spoke = namespaces.add("hub"), namespaces.add("spoke")
+    run("ip", "link", "add", "acme-blue", "netns", hub, "type", "veth", "peer", "name", "acme-blue", "netns", spoke)
+    run("ip", "-n", hub, "addr", "add", "10.255.1.1/24", "dev", "acme-blue")
+    for name in (hub, spoke):
+        run("ip", "-n", name, "link", "set", "acme-blue", "up")
+    for hop in ("10.255.1.12", "10.255.1.13"):
+        run("ip", "-n", hub, "neigh", "add", hop, "lladdr", "02:00:64:40:00:0c", "dev", "acme-blue")
+    run("ip", "-n", hub, "route", "add", "10.1.12.0/24", "via", "10.255.1.12")
+    run("ip", "-n", hub, "route", "add", "239.0.0.0/8", "dev", "acme-blue")
+    stage(_in_kernel(), tmp_path)
+    run("ip", "netns", "exec", hub, "nft", "-f", str(tmp_path / "nftables.nft"))
+    say = "import socket, sys; s = socket.socket(type=2); s.sendto(b'x', (sys.argv[1], int(sys.argv[2])))"
+    for address, port in (("10.1.12.10", 9), ("10.255.1.13", 3784), ("239.1.2.3", 9)):
+        done = subprocess.run(
+            ("ip", "netns", "exec", hub, sys.executable, "-c", say, address, str(port)), check=False, timeout=20
+        )
+        # The sender of what is dropped hears of it (EPERM), though its copies are on their way.
+        assert (done.returncode == 0) != address.startswith("239"), address
+    assert _counters(hub)["multicast_blue"] == 1
+    used = run("ip", "netns", "exec", hub, "nft", "list", "set", "inet", "dmvpn_acme", "used_blue")
+    # By next hop, and not for BFD between routers.
+    assert "10.255.1.12" in used
+    assert "10.255.1.13" not in used
 
 
 def test_a_reload_keeps_other_tables_and_its_own_rules(namespaces: Namespaces, tmp_path: Path) -> None:
