@@ -10,7 +10,7 @@ from simulation import nbma_of, overlay_of
 
 from dmvpn.nhrp.checksum import checksum
 from dmvpn.nhrp.conformance.bench import Finding, Verdict
-from dmvpn.nhrp.conformance.cases import CASES
+from dmvpn.nhrp.conformance.cases import CASES, leave
 from dmvpn.nhrp.extensions import CiscoAuthentication, ForwardTransit, ResponderAddress
 from dmvpn.nhrp.numbers import CieCode, ErrorCode, Kind, RegistrationFlag
 from dmvpn.nhrp.packet import Packet, decode
@@ -162,3 +162,29 @@ def test_a_peer_that_is_wrong_fails(name: str) -> None:
     assert finding.judgement.verdict is not Verdict.PASS
     assert finding.judgement.verdict is not Verdict.NOT_APPLICABLE, finding.judgement.sentence
     assert finding.judgement.sentence
+
+
+def test_the_silence_of_nobody_proves_nothing() -> None:
+    findings = Station(twist=lambda _packet: None).findings()
+    first, *others = findings.values()
+    assert first.judgement.verdict is Verdict.NOT_ANSWERED
+    assert {finding.judgement.verdict for finding in others} == {Verdict.NOT_APPLICABLE}
+    assert not any(finding.turns for finding in others)
+
+
+@pytest.mark.parametrize("in_use", [True, False], ids=["in use", "spare"])
+def test_at_the_end_an_address_is_registered_again_only_if_it_is_in_use(in_use: bool) -> None:  # noqa: FBT001
+    station = Station()
+    station.findings("registration")
+    for asked in leave(station.bench(), registered=in_use):
+        assert station.exchange(asked)
+    bindings = station.hub.engine.view(station.simulation.now).bindings
+    assert any(row.protocol == overlay_of(OWN) for row in bindings) is in_use
+
+
+@pytest.mark.parametrize("missing", ["beyond", "second_nbma"])
+def test_what_cannot_be_tried_is_not_applicable(missing: str) -> None:
+    names = {"beyond": ["transit-order", "transit-copy"], "second_nbma": ["second-place"]}[missing]
+    for finding in Station().findings(*names, **{missing: None}).values():
+        assert finding.judgement.verdict is Verdict.NOT_APPLICABLE
+        assert not finding.turns

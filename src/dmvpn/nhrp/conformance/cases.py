@@ -5,7 +5,7 @@ from typing import Final
 
 from dmvpn.nhrp.conformance import forwarding, refusing, registering, resolving
 from dmvpn.nhrp.conformance.asking import purge, registration
-from dmvpn.nhrp.conformance.bench import Ask, Bench, Case, Finding, Heard, Judged, Judgement, Turn, Wait
+from dmvpn.nhrp.conformance.bench import Ask, Bench, Case, Finding, Heard, Judged, Judgement, Turn, Verdict, Wait
 
 Exchange = Callable[[Ask], tuple[Heard, ...]]
 
@@ -49,9 +49,18 @@ CASES: Final[tuple[Case, ...]] = (
 
 
 def run(bench: Bench, exchange: Exchange, cases: tuple[Case, ...] = CASES) -> Iterator[Finding]:
-    """Each case's finding. `exchange` sends what is asked and returns what came back about it."""
-    for case in cases:
-        yield _run(case, bench, exchange)
+    """Each case's finding. `exchange` sends what is asked and returns what came back about it.
+
+    Whoever does not answer the first case is not there: its silence in the others would prove nothing.
+    """
+    is_there = True
+    for number, case in enumerate(cases):
+        if not is_there:
+            yield Finding(case, Judgement(Verdict.NOT_APPLICABLE, "the peer answers nothing"), ())
+            continue
+        finding = _run(case, bench, exchange)
+        is_there = number > 0 or finding.judgement.verdict is not Verdict.NOT_ANSWERED
+        yield finding
 
 
 def _run(case: Case, bench: Bench, exchange: Exchange) -> Finding:
