@@ -1,4 +1,4 @@
-"""OSPF over the mesh: spokes meet their hub only and learn every network over it; shortcuts still make the way direct."""
+"""OSPF over the mesh: spokes meet their hub only, learn every network by it, and shortcuts still make the way direct."""
 
 import os
 from collections.abc import Iterator
