@@ -1,4 +1,4 @@
-"""`python -m bench [paths] [engine]`: measure, print tables, write bench/results/*.json."""
+"""`python -m bench [paths] [engine] [kernel] [vm]`: measure, print tables, write bench/results/*.json."""
 
 import argparse
 import os
@@ -6,17 +6,22 @@ import sys
 
 from rich.console import Console
 
-from bench import engine, load
+from bench import engine, hubs, kernel, load
 from bench.namespaces import Stage
 from bench.report import PathResult, machine, save, show_engine, show_paths
 from bench.ways import WAYS, Way, missing
 from dmvpn.errors import Fault
+from dmvpn.lab import vm
+
+WHAT = ("paths", "engine", "kernel", "vm")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", nargs="*", choices=["paths", "engine", []], help="paths, engine; both if not given")
+    parser.add_argument("what", nargs="*", choices=[*WHAT, []], help="; ".join((*WHAT, "the first two if not given")))
     parser.add_argument("--only", help="names of paths, separated by commas: " + ",".join(path.name for path in WAYS))
+    parser.add_argument("--parts", default=",".join(kernel.PARTS), help="of kernel and vm")
+    parser.add_argument("--sizes", default=",".join(map(str, hubs.SIZES)), help="bindings of the part hub")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each TCP run")
     arguments = parser.parse_args()
@@ -35,7 +40,19 @@ def main() -> int:
         runs = {size: [engine.measure(size) for _ in range(arguments.runs)] for size in engine.SIZES}
         show_engine(console, runs)
         console.print(f"written to {save('engine', [run for found in runs.values() for run in found])}")
+    if "kernel" in wanted:
+        sizes = [int(size) for size in arguments.sizes.split(",")]
+        kernel.measure(console, arguments.parts.split(","), arguments.runs, sizes)
+    if "vm" in wanted:
+        words = ("--parts", arguments.parts, "--sizes", arguments.sizes, "--runs", str(arguments.runs))
+        return in_vm(console, words)
     return 0
+
+
+def in_vm(console: Console, words: tuple[str, ...]) -> int:
+    """`python -m bench kernel` in a virtual machine. Its files end with it, so the tables are what is left."""
+    with vm.held(f"bench-{os.getpid()}", lambda what, seconds: console.print(f"{what} ({seconds:.0f} s)")) as machine:
+        return machine.run((sys.executable, "-m", "bench", "kernel", *words))
 
 
 def measure(console: Console, ways: list[Way], runs: int, seconds: float) -> list[PathResult]:

@@ -7,7 +7,6 @@ behalf included; memory is VmRSS before the first registration and after the las
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,14 +16,13 @@ from typing import Final, Protocol
 
 from bench import spokes
 from bench.namespaces import Node, wait_for, wire
-from bench.secure import Below
+from bench.secure import Below, write_files
 from bench.spokes import Generator
 from dmvpn.errors import Fault
 from dmvpn.network.compile import compile_plan
 from dmvpn.network.loading import load
 from dmvpn.network.plan import Plane
 from dmvpn.render import daemon, interfaces, nftables
-from dmvpn.render.result import File, Rendered
 
 SIZES: Final = (100, 1_000, 5_000)
 START_S: Final = 300.0  # on a machine that others use too
@@ -70,9 +68,9 @@ class OurHub:
         plan = compile_plan(network, "hub", planes=(Plane.KERNEL,), secrets={})
         layout = Below(plan.network, PurePosixPath(directory))
         files = {
-            file.path.name: Path(layout.current / file.path)
+            path.name: path
             for part in (interfaces, nftables, daemon)
-            for file in _written(part.render(plan, layout), Path(layout.current))
+            for path in write_files(part.render(plan, layout), Path(layout.current))
         }
         for path in (layout.run, layout.state):
             Path(path).mkdir(parents=True, exist_ok=True)
@@ -84,14 +82,6 @@ class OurHub:
         command = (sys.executable, "-m", "dmvpn.daemon.main", str(files[daemon.FILE]))
         node.start("dmvpnd", command, directory / "dmvpnd.log")
         wait_for(Path(layout.control_socket).exists, "dmvpnd to listen", START_S)
-
-
-def _written(rendered: Rendered, directory: Path) -> tuple[File, ...]:
-    for file in rendered.files:
-        path = directory / file.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(file.text)
-    return rendered.files
 
 
 def _list_spokes(file: Path, count: int) -> None:
@@ -234,10 +224,6 @@ def _is_answered(generator: Generator, packets: dict[bytes, bytes]) -> bool:
     except Fault:
         return False
     return True
-
-
-def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
 
 
 def enlarge_neighbour_table() -> None:

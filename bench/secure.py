@@ -10,10 +10,11 @@ from dmvpn.linux.socket_buffers import enlarge_udp
 from dmvpn.linux.vici_client import PeerConnection, ViciSession
 from dmvpn.network.compile import compile_plan
 from dmvpn.network.loading import load
-from dmvpn.network.plan import Plan
+from dmvpn.network.plan import Plan, Plane
 from dmvpn.operations.pki import claims_of
 from dmvpn.render import strongswan
 from dmvpn.render.layout import Layout
+from dmvpn.render.result import Rendered
 
 NETWORK = """
 version: 1
@@ -22,7 +23,7 @@ domain: example.net
 prefixes: [10.0.0.0/8]
 transport: 100.64.0.0/16
 clouds:
-  blue: {overlay: [10.255.1.0/24], gre-key: 1, phase: 3, routing: bgp, plane: userspace}
+  blue: {overlay: [10.255.1.0/24], gre-key: 1, phase: 3, routing: bgp}
 sites:
   a:
     asn: 65001
@@ -61,20 +62,34 @@ class Below(Layout):
         return self.directory / "run"
 
 
-def connect(stage: Stage) -> None:
-    """Start both charons and have the first call the second; returns when the SA carries packets."""
+def plans(stage: Stage, plane: Plane) -> dict[Node, Plan]:
+    """Both routers' Plans on machines that have this plane."""
     file = load(NETWORK, "bench")
-    plans = {node: compile_plan(file, node.name, secrets={}) for node in (stage.router_a, stage.router_b)}
+    routers = (stage.router_a, stage.router_b)
+    return {node: compile_plan(file, node.name, planes=(plane,), secrets={}) for node in routers}
+
+
+def connect(stage: Stage, plane: Plane = Plane.USERSPACE) -> None:
+    """Start both charons and have the first call the second; returns when the SA carries packets."""
+    planned = plans(stage, plane)
     now = datetime.now(UTC)
-    plan = plans[stage.router_a]
+    plan = planned[stage.router_a]
     ca, ca_key = authority.create_authority(plan.network, plan.transport_range, now=now)
     layouts = {}
-    for node, plan in plans.items():
+    for node, plan in planned.items():
         layouts[node] = Below(plan.network, PurePosixPath(stage.directory / node.name))
         certificate, key = authority.issue(ca, ca_key, claims_of(plan), plan.ike.identity, now=now)
         _write_keys(layouts[node], ca, certificate, key or b"")
         _start(stage, node, plan, layouts[node])
-    _call(plans[stage.router_a], layouts[stage.router_a], plans[stage.router_b])
+    _call(planned[stage.router_a], layouts[stage.router_a], planned[stage.router_b])
+
+
+def write_files(rendered: Rendered, directory: Path) -> tuple[Path, ...]:
+    paths = tuple(directory / file.path for file in rendered.files)
+    for path, file in zip(paths, rendered.files, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(file.text)
+    return paths
 
 
 def _write_keys(layout: Layout, ca: bytes, certificate: bytes, key: bytes) -> None:
@@ -87,10 +102,7 @@ def _write_keys(layout: Layout, ca: bytes, certificate: bytes, key: bytes) -> No
 
 def _start(stage: Stage, node: Node, plan: Plan, layout: Layout) -> None:
     rendered = strongswan.render(plan, layout)
-    for file in rendered.files:
-        path = Path(layout.current / file.path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(file.text)
+    write_files(rendered, Path(layout.current))
     Path(layout.charon_run).mkdir(parents=True)
     (unit,) = rendered.units
     log = stage.directory / f"charon-{node.name}.log"

@@ -1,0 +1,137 @@
+"""What needs GRE and ESP in the kernel: hubs side by side, the first packet, a dying hub, the kernel plane's throughput.
+
+`python -m bench kernel` measures on this machine; `python -m bench vm` runs the same in a virtual machine with Debian's
+stock kernel. Emulated, that is several times slower than a machine: what counts is how two things compare there.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import first, hubs, kernel_ways, load
+from bench.first import DeathRun, FirstRun
+from bench.hubs import FrrHub, HubRun, OurHub
+from bench.namespaces import Stage
+from bench.report import save, spread
+from dmvpn.errors import Fault
+from dmvpn.linux import kernel_facts
+
+PARTS: Final = ("hub", "first", "death", "throughput")
+TCP_S: Final = 8.0
+
+
+def measure(console: Console, parts: Sequence[str], runs: int, sizes: Sequence[int]) -> None:
+    """The parts one after the other, each with its table. Raises Fault where the kernel lacks GRE or ESP."""
+    if not kernel_facts.has_kernel_plane():
+        raise Fault("bench", "this kernel has no GRE or no ESP", "run it in a virtual machine: python -m bench vm")
+    tasks: dict[str, Callable[[Console, int], list[Any]]] = {
+        "hub": lambda console, runs: _hub(console, runs, sizes),
+        "first": _first,
+        "death": _death,
+        "throughput": _throughput,
+    }
+    for part in parts:
+        found = tasks[part](console, runs)
+        console.print(f"written to {save(part, found)}")
+
+
+def _hub(console: Console, runs: int, sizes: Sequence[int]) -> list[HubRun]:
+    hubs.enlarge_neighbour_table()
+    found: list[HubRun] = []
+    for size in sizes:
+        for _ in range(runs):
+            for hub in (OurHub(), FrrHub()):
+                found.append(hubs.measure(hub, size))
+                console.print(_line(found[-1]))
+    table = Table(title="One hub, so many spokes, no IPsec")
+    columns = ("new/s", "refreshes/s", "CPU us per new one", "CPU us per refresh", "octets per binding", "lost")
+    for column in ("hub", "bindings", *columns):
+        table.add_column(column, justify="left" if column == "hub" else "right")
+    for size in sizes:
+        for name in (OurHub.name, FrrHub.name):
+            rows = [run for run in found if (run.hub, run.bindings) == (name, size)]
+            figures = (
+                [run.new_per_s for run in rows],
+                [run.refreshes_per_s for run in rows],
+                [run.cpu_new_us for run in rows],
+                [run.cpu_refresh_us for run in rows],
+                [run.octets_per_binding for run in rows],
+                [float(run.lost) for run in rows],
+            )
+            table.add_row(name, f"{size:,}", *map(spread, figures))
+    console.print(table)
+    return found
+
+
+def _first(console: Console, runs: int) -> list[FirstRun]:
+    found: list[FirstRun] = []
+    for _ in range(runs):
+        for encrypted in (True, False):
+            for who in ("ours", "FRR"):
+                try:
+                    found.append(first.first(who, encrypted=encrypted))
+                except Fault as fault:  # one that never gets there is a result too; the other rows are wanted
+                    console.print(f"{who}, {'IPsec' if encrypted else 'in clear'}: {fault}")
+                    continue
+                console.print(_line(found[-1]))
+    table = Table(title="From the first packet to the direct path, 50 packets/s")
+    for column in ("routers", "", "first reply, ms", "direct after, ms", "lost"):
+        table.add_column(column)
+    for encrypted in (True, False):
+        for who in ("ours", "FRR"):
+            rows = [run for run in found if (run.who, run.encrypted) == (who, encrypted)]
+            reply = [1e3 * run.reply_s for run in rows if run.reply_s is not None]
+            direct = [1e3 * run.direct_s for run in rows if run.direct_s is not None]
+            lost = [float(run.lost) for run in rows]
+            table.add_row(who, "IPsec" if encrypted else "in clear", spread(reply), spread(direct), spread(lost))
+    console.print(table)
+    return found
+
+
+def _death(console: Console, runs: int) -> list[DeathRun]:
+    found = []
+    for _ in range(runs):
+        for bfd in (True, False):
+            found.append(first.death(bfd=bfd))
+            console.print(_line(found[-1]))
+    table = Table(title="The hub that relays falls silent: nothing arrives for")
+    for column in ("", "seconds"):
+        table.add_column(column)
+    for bfd in (True, False):
+        table.add_row("BFD" if bfd else "no BFD", spread([run.silent_s for run in found if run.bfd is bfd], 2))
+    console.print(table)
+    return found
+
+
+def _throughput(console: Console, runs: int) -> list[dict[str, Any]]:
+    """A, B, A, B: the machine's other work hits both; the ratio is that of neighbours."""
+    found: list[dict[str, Any]] = []
+    for _ in range(runs):
+        for way in kernel_ways.WAYS:
+            with Stage() as stage:
+                way.set_up(stage)
+                run = load.tcp(stage, TCP_S)
+            found.append({"way": way.name, **asdict(run)})
+            console.print(f"{way.name}: {run.mbit_per_s:,.1f} Mbit/s")
+    bare, plane = ([row["mbit_per_s"] for row in found if row["way"] == way.name] for way in kernel_ways.WAYS)
+    table = Table(title="TCP through the kernel plane, and through bare GRE with ESP")
+    for column in ("way", "Mbit/s"):
+        table.add_column(column)
+    for way, figures in zip(kernel_ways.WAYS, (bare, plane), strict=True):
+        table.add_row(f"{way.name}\n{way.what}", spread(figures, 1))
+    ratios = [ours / theirs for ours, theirs in zip(plane, bare, strict=True)]
+    table.add_row("ratio of the medians", f"{statistics.median(plane) / statistics.median(bare):.3f}")
+    table.add_row("ratio, pair by pair", spread(ratios, 3))
+    console.print(table)
+    return found
+
+
+def _line(run: HubRun | FirstRun | DeathRun) -> str:
+    shown = (
+        f"{name} {value:,.3f}" if isinstance(value, float) else f"{name} {value}" for name, value in asdict(run).items()
+    )
+    return ", ".join(shown)
