@@ -1,4 +1,4 @@
-"""OSPF over the mesh: spokes meet their hub only, learn every network by it, and shortcuts still make the way direct."""
+"""OSPF over the mesh: a spoke meets its hub only, learns every network by it, and shortcuts still make ways direct."""
 
 import os
 from collections.abc import Iterator
