@@ -1,0 +1,93 @@
+"""A lab with routers of both kinds, asked in the words of each."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dmvpn.daemon.control import NodeStatus, PeerRow
+from dmvpn.lab.running import Lab
+from dmvpn.linux.pace import patience
+from dmvpn.operations import labs, observing
+from dmvpn.operations.here import Here
+from dmvpn.render.layout import Layout
+
+NETWORKS = Path(__file__).parent / "networks"
+LOOK_S = 0.5
+Found = TypeVar("Found")
+
+
+def until(what: str, condition: Callable[[], Found], *, within_s: float) -> Found:
+    """The first true answer of `condition`; fails the test, with the last answer, when there is none in time."""
+    deadline = time.monotonic() + patience(within_s)
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {within_s:g} s (last: {found!r})"
+        time.sleep(LOOK_S)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """A lab that is up; `lans` is each router's own address in its site's network."""
+
+    lab: Lab
+    lans: dict[str, str]
+
+    def run(self, router: str, *argv: str, timeout_s: float = 60.0) -> str:
+        """What a program says on a router, however it ends."""
+        return self.lab.node(router).run(labs.inside(argv), timeout_s=timeout_s, accept=range(-64, 256)).text
+
+    def ping(self, source: str, target: str, count: int = 5) -> int:
+        """How many of `count` echo requests from LAN to LAN were answered."""
+        argv = ("ping", "-c", str(count), "-i", "0.5", "-W", "5", "-I", self.lans[source], self.lans[target])
+        said = self.run(source, *argv)
+        return int(said.rsplit(" received", 1)[0].rsplit(" ", 1)[-1]) if " received" in said else 0
+
+    def routes(self, router: str) -> str:
+        return self.run(router, "ip", "route", "show", "table", "all")
+
+    # ------------------------------------------------------------ ours
+
+    def status(self, router: str) -> NodeStatus:
+        here = Here(self.lab.network, Layout(self.lab.network))
+        return self.lab.node(router).call(partial(observing.status, here))
+
+    def peer(self, router: str, name: str) -> PeerRow | None:
+        """A peer by its router's name, once it is up."""
+        return next((row for row in self.status(router).peers if row.name == name and row.layer == "UP"), None)
+
+    # ------------------------------------------------------------ theirs
+
+    def vty(self, router: str, command: str) -> Any:
+        """What FRR on a foreign router says to a show command that ends in json."""
+        said = self.run(router, "vtysh", "-c", command)
+        return json.loads(said[said.index("{") :]) if "{" in said else {}
+
+    def nhrp_cache(self, router: str) -> dict[str, dict[str, Any]]:
+        """nhrpd's cache by protocol address."""
+        return {row["protocol"]: row for row in self.vty(router, "show ip nhrp cache json").get("table", ())}
+
+    def nhrp_shortcuts(self, router: str) -> dict[str, str]:
+        """nhrpd's shortcuts: prefix and next hop."""
+        rows = self.vty(router, "show ip nhrp shortcut json").get("table", ())
+        return {row["prefix"]: row["via"] for row in rows if row["type"] == "dynamic"}
+
+    def child_sas(self, router: str) -> tuple[str, ...]:
+        """The XFRM modes of the SAs of a router, one for each direction."""
+        said = self.run(router, "ip", "xfrm", "state")
+        return tuple(line.split("mode ", 1)[1].split()[0] for line in said.splitlines() if " mode " in line)
+
+
+@contextmanager
+def held(name: str, lans: dict[str, str], tmp: Path, *, clear: bool = False) -> Iterator[Mixed]:
+    """The lab of one of NETWORKS; `clear`: with crypto: none in its cloud."""
+    text = (NETWORKS / f"{name}.yaml").read_text()
+    file = tmp / f"{name}.yaml"
+    file.write_text(text.replace("gre-key: 1,", "gre-key: 1, crypto: none,") if clear else text)
+    with labs.held(file, f"interop-{os.getpid()}", lambda _progress: None) as lab:
+        yield Mixed(lab, lans)
