@@ -22,6 +22,7 @@ from dmvpn.linux.neighbours import Neighbours
 from dmvpn.linux.plane_client import PlaneClient, PlaneState
 from dmvpn.linux.routes import RouteKind, RouteRow, Routes
 from dmvpn.linux.routewatch import BestRoute, LinkChanged, LinkGone, NoRoute, RouteEvent, RouteWatch
+from dmvpn.linux.transport_routes import TransportRoutes
 from dmvpn.linux.upcalls import NeighbourQuestions
 from dmvpn.linux.used_sets import UsedSets
 from dmvpn.nhrp.events import Egress, RouteChanged, RouteGone, Used
@@ -65,9 +66,14 @@ class Node:
         self._questions = NeighbourQuestions()
         self._plane = PlaneClient(settings.paths.gre, on_connect=self._permit_all)
         kernel_plane = any(cloud.used_sets for cloud in settings.clouds)
+        in_kernel = any(cloud.plane == "kernel" and cloud.encrypted for cloud in settings.clouds)
+        self._transport = (
+            TransportRoutes(settings.ike_table, settings.route_protocol, settings.transport) if in_kernel else None
+        )
         self._used = UsedSets(f"dmvpn_{settings.network}") if kernel_plane else None
         self._memories: dict[str, Memory] = {}
         self._sent: dict[tuple[str, Address], int] = {}
+        self._swept = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
@@ -108,12 +114,15 @@ class Node:
         self._loop.remove_reader(self._questions.fileno())
         for door in (self.routewatch, self._questions, self._neighbours, self._routes):
             door.close()
+        if self._transport is not None:
+            self._transport.close()
 
     # ------------------------------------------------------------ security
 
     async def _security_up(self, up: Up, claims: Claims) -> None:
         """The data plane learns what the peer may send before the engine sends anything to it."""
         self.authority.learn(up.nbma, claims)
+        self._lead(up.nbma)
         for cloud in self.clouds.values():
             if cloud.concerns(up.nbma):
                 with contextlib.suppress(Fault):  # an absent plane is told everything when it connects
@@ -128,6 +137,18 @@ class Node:
                 cloud.security_down(down.nbma, down.why)
                 self._spawn(self._revoke(cloud, down.nbma))
         self.authority.forget(down.nbma)
+        if self._transport is not None:
+            with contextlib.suppress(Fault):
+                self._transport.remove(down.nbma)
+
+    def _lead(self, nbma: Address) -> None:
+        """On the kernel plane GRE to a peer of ours needs a way; dmvpn-gre's socket is bound to one."""
+        if self._transport is None or nbma not in self.settings.transport_range:
+            return
+        try:
+            self._transport.install(nbma)
+        except Fault as fault:
+            log.warning("%s", fault)
 
     async def _permit(self, cloud: Cloud, nbma: Address) -> None:
         if cloud.settings.plane != "userspace":
@@ -260,6 +281,7 @@ class Node:
         try:
             while True:
                 await asyncio.sleep(PLANE_POLL_S)
+                self._forget_ways()
                 for cloud in self.clouds.values():
                     for name in cloud.settings.used_sets:
                         # Without the table (it is being put back) nothing is known to be used: told again in a moment.
@@ -267,6 +289,17 @@ class Node:
                             cloud.used(await asyncio.to_thread(sets.addresses, name))
         finally:
             sets.close()
+
+    def _forget_ways(self) -> None:
+        """Routes outlive us: who went while we were away has one still."""
+        settled = not self.ike.trouble and self.now() - self.started_at >= SETTLED_S
+        if self._transport is None or self._swept or not settled:
+            return
+        self._swept = True
+        for nbma in self._transport.peers():
+            if self.ike.standing(nbma) is None:
+                with contextlib.suppress(Fault):
+                    self._transport.remove(nbma)
 
     async def _forget_strangers(self, state: PlaneState) -> None:
         """dmvpn-gre's table outlives us: who went while we were away is still allowed there."""

@@ -1,0 +1,85 @@
+"""Ways to transport addresses on the kernel plane: a route for each peer with an SA, so that its policy is looked up.
+
+strongSwan installs none for selectors of one protocol (kernel_netlink_ipsec.c, "the selector is not for a specific
+protocol/port"). The device is lo: ESP's own addresses decide where a packet leaves, so no uplink's state matters here,
+and without its policy it would come back to this host and end there, never on a wire.
+"""
+
+import errno
+import struct
+from typing import Final, Self
+
+from dmvpn.linux import routes
+from dmvpn.linux.netlink import (
+    NLM_F_CREATE,
+    NLM_F_REPLACE,
+    Address,
+    NetlinkRefusal,
+    Requests,
+    attribute,
+    device_index,
+    family_of,
+)
+from dmvpn.linux.routes import RTM_DELROUTE, RTM_NEWROUTE
+
+DEVICE: Final = "lo"
+_RTMSG: Final = struct.Struct("=BBBBBBBBI")
+_SCOPE_LINK: Final = 253
+_SCOPE_NOWHERE: Final = 255
+_UNICAST: Final = 1
+_DESTINATION: Final = 1
+_OIF: Final = 4
+_PREFSRC: Final = 7
+_TABLE: Final = 15
+
+
+class TransportRoutes:
+    """Host routes in charon's table, marked as ours. Each call is done when it returns."""
+
+    def __init__(self, table: int, route_protocol: int, own: Address) -> None:
+        self._requests = Requests()
+        self._table = table
+        self._route_protocol = route_protocol
+        self._own = own
+
+    def close(self) -> None:
+        self._requests.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def install(self, peer: Address) -> None:
+        """GRE to `peer` leaves with our own transport address, which its policy is for. Raises Fault."""
+        payload = self._head(peer, _SCOPE_LINK, _UNICAST)
+        payload += attribute(_OIF, struct.pack("=i", device_index(DEVICE))) + attribute(_PREFSRC, self._own.packed)
+        self._requests.ask(self._where(peer), RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, payload)
+
+    def remove(self, peer: Address) -> None:
+        """From now on the range's unreachable route counts; one that is not there is no fault. Raises Fault."""
+        try:
+            self._requests.ask(self._where(peer), RTM_DELROUTE, 0, self._head(peer, _SCOPE_NOWHERE, 0))
+        except NetlinkRefusal as refusal:
+            if refusal.errno not in (errno.ESRCH, errno.ENOENT):
+                raise
+
+    def peers(self) -> frozenset[Address]:
+        """Who has such a route."""
+        family = family_of(self._own.version)
+        return frozenset(
+            row.prefix.network_address
+            for row in routes.dump(self._requests, family, self._table)
+            if row.protocol == self._route_protocol and row.prefix.num_addresses == 1
+        )
+
+    def _where(self, peer: Address) -> str:
+        return f"route {peer} dev {DEVICE} table {self._table}"
+
+    def _head(self, peer: Address, scope: int, kind: int) -> bytes:
+        header_table = self._table if self._table < 256 else 0
+        head = _RTMSG.pack(
+            family_of(peer.version), peer.max_prefixlen, 0, 0, header_table, self._route_protocol, scope, kind, 0
+        )
+        return head + attribute(_DESTINATION, peer.packed) + attribute(_TABLE, struct.pack("=I", self._table))

@@ -1,0 +1,47 @@
+"""Routes to peers with an SA: our own address as source, and gone without a trace."""
+
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+
+import pytest
+
+from dmvpn.linux.transport_routes import TransportRoutes
+
+OWN = ip_address("100.64.0.11")
+HUB = ip_address("100.64.0.1")
+PEER = ip_address("100.64.0.12")
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def routes(netns: None, ip: Run) -> Iterator[TransportRoutes]:
+    ip("address", "add", f"{OWN}/32", "dev", "lo")
+    ip("route", "add", "unreachable", "100.64.0.0/16", "metric", "4294967294")
+    ip("rule", "add", "pref", "220", "table", "220")
+    with TransportRoutes(220, 79, OWN) as opened:
+        yield opened
+
+
+@pytest.mark.kernel
+def test_a_peer_is_reached_from_our_own_transport_address(routes: TransportRoutes, ip: Run) -> None:
+    routes.install(HUB)
+    routes.install(HUB)
+    routes.install(PEER)
+    assert f"src {OWN}" in ip("route", "get", str(HUB))
+    assert routes.peers() == {HUB, PEER}
+
+
+@pytest.mark.kernel
+def test_without_its_route_a_peer_is_unreachable(routes: TransportRoutes, ip: Run) -> None:
+    routes.install(HUB)
+    routes.remove(HUB)
+    routes.remove(HUB)
+    assert routes.peers() == frozenset()
+    assert "unreachable" in ip("route", "show", "100.64.0.0/16")
+    assert "220" not in ip("route", "show", "table", "all", "proto", "79")
+
+
+@pytest.mark.kernel
+def test_routes_of_others_in_that_table_are_left_alone(routes: TransportRoutes, ip: Run) -> None:
+    ip("route", "add", f"{PEER}/32", "dev", "lo", "table", "220")
+    assert routes.peers() == frozenset()
