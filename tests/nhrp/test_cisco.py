@@ -246,6 +246,18 @@ def test_a_link_local_address_is_not_taken_from_who_has_it() -> None:
     assert first_sent(actions).cies[0].code == CieCode.ALREADY_REGISTERED
 
 
+def test_a_link_local_entry_does_not_move_the_header_s_address() -> None:
+    bench = ready_hub(**V6)
+    bench.up(OTHER_NBMA)
+    bench.packet(
+        ios_registration(source_nbma=OTHER_NBMA, source_protocol=V6_PEER, destination_protocol=V6_HUB, extensions=()),
+        OTHER_NBMA,
+    )
+    actions = bench.packet(ios_v6_registration(), PEER_NBMA)
+    assert not of(actions, BindNeighbour)
+    assert first_sent(actions).cies[0].code == CieCode.ALREADY_REGISTERED
+
+
 @pytest.mark.parametrize("taken", [V6_HUB, LINK_PEER], ids=["the hub's own", "and nothing else"])
 def test_a_link_local_entry_brings_no_address_that_is_not_the_client_s(taken: Any) -> None:
     bench = ready_hub(**V6)
