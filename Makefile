@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTEST := .venv/bin/python -m pytest
 PURE := tests/nhrp tests/network tests/render
 
-.PHONY: help demo test vm-test check style bench coverage clean setup
+.PHONY: help demo test vm-test interop check style bench coverage clean setup
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 18
@@ -22,6 +22,10 @@ test: style ## all tests (root, or what needs it is skipped by name)
 vm-test: ## the tests that need a stock kernel, in one virtual machine (root)
 	@scripts/setup vm
 	$(PYTEST) -q -m vm
+
+interop: ## routers that we did not write (FRR's nhrpd) against ours, in the virtual machine (root)
+	@scripts/setup vm
+	$(PYTEST) -q tests/interop
 
 style: setup
 	.venv/bin/ruff format --check .
