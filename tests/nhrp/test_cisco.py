@@ -249,10 +249,8 @@ def test_a_link_local_address_is_not_taken_from_who_has_it() -> None:
 def test_a_link_local_entry_does_not_move_the_header_s_address() -> None:
     bench = ready_hub(**V6)
     bench.up(OTHER_NBMA)
-    bench.packet(
-        ios_registration(source_nbma=OTHER_NBMA, source_protocol=V6_PEER, destination_protocol=V6_HUB, extensions=()),
-        OTHER_NBMA,
-    )
+    held = ios_registration(source_protocol=V6_PEER, destination_protocol=V6_HUB, cies=(cie(prefix_length=128),))
+    bench.packet(replace(held, source_nbma=OTHER_NBMA, extensions=()), OTHER_NBMA)
     actions = bench.packet(ios_v6_registration(), PEER_NBMA)
     assert not of(actions, BindNeighbour)
     assert first_sent(actions).cies[0].code == CieCode.ALREADY_REGISTERED
