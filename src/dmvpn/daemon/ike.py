@@ -75,6 +75,10 @@ class Ike:
         """The SA with this peer, if the peer was admitted: authority and data plane know its claims."""
         return self._admitted.get(nbma)
 
+    def admitted(self) -> tuple[Up, ...]:
+        """All peers with an SA whose claims are known."""
+        return tuple(self._admitted.values())
+
     def octets(self, nbma: Address) -> tuple[int, int]:
         """Octets to and from the peer through its SAs, as charon said at the last look."""
         if self._traffic is None:

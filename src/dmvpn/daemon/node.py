@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 from dmvpn.daemon.authority import Authority
@@ -33,6 +33,7 @@ log = logging.getLogger("dmvpnd")
 
 PLANE_POLL_S = 5.0
 REMEMBER_S = 1.0
+LEAD_AGAIN_S = 0.5  # after a change of links: the routes of an uplink follow it
 REMEMBER_SHARE = 50  # thousands of bindings take their time to be written: a fiftieth of ours at most
 SETTLED_S = 10.0  # after a start: by then charon has told of every SA that stands
 UNREACHABLE = (RouteKind.UNREACHABLE, RouteKind.BLACKHOLE, RouteKind.PROHIBIT)
@@ -74,6 +75,7 @@ class Node:
         self._memories: dict[str, Memory] = {}
         self._sent: dict[tuple[str, Address], int] = {}
         self._swept = False
+        self._leading: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
@@ -114,6 +116,8 @@ class Node:
         self._loop.remove_reader(self._questions.fileno())
         for door in (self.routewatch, self._questions, self._neighbours, self._routes):
             door.close()
+        if self._leading is not None:
+            self._leading.cancel()
         if self._transport is not None:
             self._transport.close()
 
@@ -122,7 +126,7 @@ class Node:
     async def _security_up(self, up: Up, claims: Claims) -> None:
         """The data plane learns what the peer may send before the engine sends anything to it."""
         self.authority.learn(up.nbma, claims)
-        self._lead(up.nbma)
+        self._lead(up)
         for cloud in self.clouds.values():
             if cloud.concerns(up.nbma):
                 with contextlib.suppress(Fault):  # an absent plane is told everything when it connects
@@ -141,14 +145,22 @@ class Node:
             with contextlib.suppress(Fault):
                 self._transport.remove(down.nbma)
 
-    def _lead(self, nbma: Address) -> None:
+    def _lead(self, up: Up) -> None:
         """On the kernel plane GRE to a peer of ours needs a way; dmvpn-gre's socket is bound to one."""
-        if self._transport is None or nbma not in self.settings.transport_range:
+        if self._transport is None or up.nbma not in self.settings.transport_range:
             return
         try:
-            self._transport.install(nbma)
-        except Fault as fault:
+            self._transport.install(up.nbma, ip_address(up.remote.host))
+        except (Fault, ValueError) as fault:
             log.warning("%s", fault)
+            if self._leading is None:
+                self._leading = self._loop.call_later(PLANE_POLL_S, self._lead_all)
+
+    def _lead_all(self) -> None:
+        """A device that goes down takes its routes along, and an SA may outlive that."""
+        self._leading = None
+        for up in self.ike.admitted():
+            self._lead(up)
 
     async def _permit(self, cloud: Cloud, nbma: Address) -> None:
         if cloud.settings.plane != "userspace":
@@ -238,7 +250,8 @@ class Node:
                     for cloud in self.clouds.values():
                         cloud.feed(RouteGone(event.prefix))
                 case LinkChanged() | LinkGone():
-                    pass
+                    if self._transport is not None and self._leading is None:
+                        self._leading = self._loop.call_later(LEAD_AGAIN_S, self._lead_all)
 
     def _sweep(self) -> None:
         """What a former life left and no engine remembers would never expire: take it away."""

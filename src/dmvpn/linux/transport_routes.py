@@ -1,14 +1,14 @@
 """Ways to transport addresses on the kernel plane: a route for each peer with an SA, so that its policy is looked up.
 
 strongSwan installs none for selectors of one protocol (kernel_netlink_ipsec.c, "the selector is not for a specific
-protocol/port"). The device is lo: ESP's own addresses decide where a packet leaves, so no uplink's state matters here,
-and without its policy it would come back to this host and end there, never on a wire.
+protocol/port"). The device only has to be up and must not be lo: ESP's own addresses decide where a packet leaves.
 """
 
 import errno
 import struct
 from typing import Final, Self
 
+from dmvpn.errors import Fault
 from dmvpn.linux import routes
 from dmvpn.linux.netlink import (
     NLM_F_CREATE,
@@ -20,9 +20,9 @@ from dmvpn.linux.netlink import (
     device_index,
     family_of,
 )
+from dmvpn.linux.route_lookup import lookup
 from dmvpn.linux.routes import RTM_DELROUTE, RTM_NEWROUTE
 
-DEVICE: Final = "lo"
 _RTMSG: Final = struct.Struct("=BBBBBBBBI")
 _SCOPE_LINK: Final = 253
 _SCOPE_NOWHERE: Final = 255
@@ -51,10 +51,16 @@ class TransportRoutes:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def install(self, peer: Address) -> None:
-        """GRE to `peer` leaves with our own transport address, which its policy is for. Raises Fault."""
+    def install(self, peer: Address, host: Address) -> None:
+        """GRE to `peer`, whose IKE is at `host`, leaves with our own transport address, which its policy is for.
+
+        Raises Fault if no route leads to `host`.
+        """
+        way = lookup(self._requests, host)
+        if way is None or way.device is None:
+            raise Fault(self._where(peer), f"no route leads to {host}")
         payload = self._head(peer, _SCOPE_LINK, _UNICAST)
-        payload += attribute(_OIF, struct.pack("=i", device_index(DEVICE))) + attribute(_PREFSRC, self._own.packed)
+        payload += attribute(_OIF, struct.pack("=i", device_index(way.device))) + attribute(_PREFSRC, self._own.packed)
         self._requests.ask(self._where(peer), RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, payload)
 
     def remove(self, peer: Address) -> None:
@@ -75,7 +81,7 @@ class TransportRoutes:
         )
 
     def _where(self, peer: Address) -> str:
-        return f"route {peer} dev {DEVICE} table {self._table}"
+        return f"route {peer} table {self._table}"
 
     def _head(self, peer: Address, scope: int, kind: int) -> bytes:
         header_table = self._table if self._table < 256 else 0
