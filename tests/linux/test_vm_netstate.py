@@ -102,7 +102,6 @@ def test_policies_of_others_stay(netns: None, ip: Run, put: Put) -> None:
     ("change", "word"),
     [
         pytest.param({"key": 7}, "key 0.0.0.7", id="key"),
-        pytest.param({"key": None}, "gre remote any", id="no key"),
         pytest.param({"ttl": 32}, "ttl 32", id="ttl"),
         pytest.param({"mtu": 1300}, "mtu 1300", id="mtu"),
     ],

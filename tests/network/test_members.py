@@ -50,6 +50,13 @@ def test_the_routers_word_counts_before_the_clouds(
     assert plane_is_open(network, "par1") is is_open
 
 
+def test_without_a_key_the_machine_has_no_choice() -> None:
+    text = (Path(__file__).parents[2] / "examples" / "minimal.yaml").read_text()
+    network = load(text, "minimal.yaml")
+    assert network.clouds["blue"].gre_key is None
+    assert compile_plan(network, "hq1", planes=BOTH).clouds[0].plane is Plane.USERSPACE
+
+
 def test_a_hub_knows_foreign_peers_from_the_file() -> None:
     blue = clouds(compile_plan(mixed(), "hq1", planes=BOTH))["blue"]
     assert (blue.encrypted, blue.underlay_address) == (True, ip_address("198.51.100.2"))

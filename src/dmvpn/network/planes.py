@@ -7,11 +7,13 @@ from dmvpn.network.plan import Plane
 
 
 def chosen_plane(network: Network, router: Router, available: Sequence[Plane]) -> Plane:
-    """What the file forces; else kernel where it is available; else userspace."""
+    """What the file forces; else kernel where it is available and every cloud has a key; else userspace."""
     forced = forced_plane(network, router)
     if forced is not None:
         return forced
-    return Plane.KERNEL if Plane.KERNEL in available else Plane.USERSPACE
+    # The kernel's own gre0 is the mGRE device without a key, and there is one only.
+    keyed = all(network.clouds[cloud].gre_key is not None for cloud in router.tunnels if cloud in network.clouds)
+    return Plane.KERNEL if Plane.KERNEL in available and keyed else Plane.USERSPACE
 
 
 def forced_plane(network: Network, router: Router) -> Plane | None:

@@ -148,6 +148,16 @@ def gre_keys(network: Network) -> Iterator[Problem]:
             seen.setdefault(key, name)
 
 
+def kernel_needs_a_key(network: Network) -> Iterator[Problem]:
+    """The kernel's own gre0 has no key and no addresses, and a second device like it cannot be made."""
+    for name, cloud in network.clouds.items():
+        for member in members(network, name) if cloud.gre_key is None else ():
+            if member.place.ours and forced_plane(network, member.place.router) is Plane.KERNEL:
+                what = f"{member.place.name} is on plane kernel, and cloud {name} has no GRE key"
+                yield Problem(("clouds", name), what, "write gre-key: at the cloud: the kernel has a gre0 without one")
+                break
+
+
 def mtu_floor(network: Network) -> Iterator[Problem]:
     for name, cloud in network.clouds.items():
         floor = FLOOR_OCTETS if any(overlay.version == 6 for overlay in cloud.overlay) else IPV4_FLOOR_OCTETS
@@ -178,6 +188,7 @@ CHECKS = (
     clouds_in_clear,
     one_plane_a_router,
     gre_keys,
+    kernel_needs_a_key,
     mtu_floor,
     nat_traversal,
 )
