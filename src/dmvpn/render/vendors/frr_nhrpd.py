@@ -26,7 +26,7 @@ REDIRECT_GROUP, MULTICAST_GROUP = 1, 2
 CONNECT_RETRY_S = 2
 NETWORK_BATCH, NFT_FILE = "network.batch", "nhrp.nft"
 STRONGSWAN_FILE, SWANCTL_FILE = "strongswan.conf", "swanctl.conf"
-VICI = "/run/charon.vici"
+VICI = "/run/dmvpn-foreign.vici"  # not where nhrpd looks: it wants a patched charon, and says so every 2 s
 
 
 def render(plan: ForeignPlan) -> Rendered:
