@@ -113,7 +113,7 @@ def test_what_is_wrong_is_said_as_ever(up: str) -> None:
 
 
 def test_links_are_impaired_and_healed_inside(up: str) -> None:
-    assert b"loss=5%" in lab("impair", "par1.isp1", "loss=5%").stdout
+    assert b"loss 5%" in lab("impair", "par1.isp1", "loss=5%").stdout
     assert lab("cut", "hq1", "par1").returncode == 0
     assert json.loads(lab("status", "--json").stdout)["cuts"] == [["hq1", "par1"]]
     assert lab("heal").returncode == 0
