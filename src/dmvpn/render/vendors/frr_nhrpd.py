@@ -201,6 +201,10 @@ def _strongswan() -> str:
         "charon {",
         f"  load = {plugins} kernel-netlink socket-default vici",
         "  install_routes = no",
+        # A hub that was away is called again within seconds; by default one try takes almost three minutes.
+        "  retransmit_timeout = 1.0",
+        "  retransmit_base = 1.4",
+        "  retransmit_tries = 3",
         "  plugins {",
         "    vici {",
         f"      socket = unix://{VICI}",
