@@ -13,7 +13,7 @@ PACKAGES = (
 )
 
 TEST_PACKAGES = (*PACKAGES, "openvpn", "tshark")
-MACHINE_PACKAGES = ("qemu-system-x86", "busybox-static", "kmod")
+MACHINE_PACKAGES = ("qemu-system-x86", "busybox-static", "kmod", "e2fsprogs")
 KERNEL = "6.1.0-99-amd64"
 
 # $STATE/installed lists what is installed. A package "installs" by being listed there; frr and strongswan-charon enable

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dmvpn.errors import Fault
-from dmvpn.lab import running, state, vm_image, vm_keeper, vm_kvm
+from dmvpn.lab import running, state, vm_image, vm_keeper, vm_kvm, vm_library
 from dmvpn.lab.vm_agent import PORT
 from dmvpn.lab.vm_command import Command
 from dmvpn.lab.vm_image import Image
@@ -173,10 +173,13 @@ def _await_guest(control: socket.socket, machine: Machine) -> None:
 def _argv(image: Image, scratch: Path, *, kvm: vm_kvm.Verdict) -> tuple[str, ...]:
     """virtme-ng(1): the host's root read-only, a second export of it that the guest caches, one port for our agent."""
     guest = Path(__file__).with_name("vm_guest.sh")
-    inside = ("sh", str(guest), str(SOURCE), str(image.modules), sys.executable, "-m", "dmvpn.lab.vm_agent")
+    libraries = vm_library.disks(vm_image.PRIVATE)
+    named = ":".join(str(directory) for directory, _ in libraries)
+    inside = ("sh", str(guest), str(SOURCE), str(image.modules), named, sys.executable, "-m", "dmvpn.lab.vm_agent")
     options = (
         *("-fsdev", "local,id=dmvpnhost,path=/,security_model=none,readonly=on,multidevs=remap"),
         *("-device", "virtio-9p-pci,fsdev=dmvpnhost,mount_tag=dmvpn.host"),
+        *(word for _, disk in libraries for word in ("-drive", f"file={disk},format=raw,if=virtio,readonly=on")),
         *("-chardev", f"socket,id=dmvpnagent,path={scratch / vm_keeper.AGENT_SOCKET}"),
         *("-device", "virtio-serial-pci,id=dmvpnserial"),
         *("-device", f"virtserialport,bus=dmvpnserial.0,chardev=dmvpnagent,name={PORT}"),

@@ -1,11 +1,12 @@
 #!/bin/sh
 # The first program in the guest: lays a private copy-on-write over the host's files and becomes the agent.
-#   vm_guest.sh ROOT-OF-PACKAGE KERNEL-MODULES AGENT...
+#   vm_guest.sh ROOT-OF-PACKAGE KERNEL-MODULES DIRECTORY:DIRECTORY... AGENT...
+# The directories are on disks of their own, in this order: /dev/vda is the first.
 # The guest's own root is served without a cache and is slow; the second export of the same files is cached. Nothing of
 # the host can be written: the export is read-only, and what is written here is kept in the guest's memory.
 set -e
-package=$1 modules=$2
-shift 2
+package=$1 modules=$2 libraries=$3
+shift 3
 kernel=$(uname -r)
 mount --make-rprivate /
 mkdir -p /run/host /run/own /run/root
@@ -28,6 +29,14 @@ export HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 for one in tun af_packet overlay ip_gre esp4 esp6 xfrm_user nf_tables nfnetlink_log sch_netem 8021q bonding; do
     modprobe -q "$one" || echo "vm: this kernel has no module $one"
 done
+modprobe -q -a virtio_blk ext4 || true
+disks='vda vdb vdc vdd'
+IFS=:
+for one in $libraries; do
+    mount -t ext4 -o ro "/dev/${disks%% *}" "$one" || echo "vm: $one is read as all other files"
+    disks=${disks#* }
+done
+unset IFS
 ip link set lo up
 # Our own source is read from memory: it is read again by every process of a lab.
 case $package in
