@@ -81,5 +81,5 @@ def test_a_shortcut_of_theirs_expires_when_idle(mixed: Mixed) -> None:
 
 def test_our_own_are_in_tunnel_mode_and_foreign_ones_in_transport_mode_at_once(mixed: Mixed) -> None:
     assert set(mixed.child_sas("hq1")) == {"tunnel", "transport"}
-    # A userspace spoke that answers cannot do transport mode, so charon at the foreign end falls back to a tunnel with it.
+    # A userspace spoke that answers cannot do transport mode: the foreign charon falls back to a tunnel with it.
     assert "transport" in mixed.child_sas("frr1")
