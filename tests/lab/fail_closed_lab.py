@@ -1,5 +1,6 @@
 """A small lab that a test may break: parts killed, guards taken away, GRE in clear sent at it, and what the WAN saw."""
 
+import json
 import os
 import signal
 import socket
@@ -24,14 +25,13 @@ from dmvpn.lab.node import LabNode, Running, call_all
 from dmvpn.lab.running import Lab
 from dmvpn.lab.stream import Packet, Stream
 from dmvpn.linux import kernel_facts, process, ruleset
-from dmvpn.linux.netstate_policies import Policies
 from dmvpn.linux.pace import patience
 from dmvpn.linux.services import Supervised
 from dmvpn.linux.vici_client import ViciSession
 from dmvpn.operations import labs
 from dmvpn.plane import main as plane
 from dmvpn.plane import underlay
-from dmvpn.render import nftables
+from dmvpn.render import interfaces, nftables
 from dmvpn.render.layout import Layout
 
 FILE = Path(__file__).with_name("fail_closed.yaml")
@@ -243,38 +243,44 @@ def _everywhere(lab: Lab, task: Callable[[], None]) -> None:
 
 def _take_away(gone: frozenset[Guard]) -> None:
     if Guard.RULES in gone:
-        _load_rules(without_guards)
-    if Guard.ROUTE in gone:
-        process.run(("ip", "route", "del", "unreachable", TRANSPORT_RANGE), timeout_s=10)
+        _load(nftables.FILE, without_guards, "nftables")
     if Guard.SENDER in gone and not in_kernel():
         services().stop(unit("gre"))
     elif Guard.SENDER in gone:
-        with Policies() as policies:
-            for policy in policies.present():
-                policies.remove(policy)
+        _load(interfaces.FILE, without_policies, "network")
+    if Guard.ROUTE in gone:
+        process.run(("ip", "route", "del", "unreachable", TRANSPORT_RANGE), timeout_s=10)
 
 
 def _bring_back(gone: frozenset[Guard]) -> None:
     if Guard.RULES in gone:
-        _load_rules(lambda text: text)
+        _load(nftables.FILE, unchanged, "nftables")
     if Guard.ROUTE in gone or Guard.SENDER in gone:
-        services().restart(unit("network"))
+        _load(interfaces.FILE, unchanged, "network")
     if Guard.SENDER in gone and not in_kernel():
         services().start(unit("gre"))
+
+
+def unchanged(text: str) -> str:
+    return text
 
 
 def without_guards(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.endswith(GUARDS)) + "\n"
 
 
-def _load_rules(change: Callable[[str], str]) -> None:
-    """The file in force is changed: a table that differs from it would be put back at once."""
-    file = Path(LAYOUT.current / nftables.FILE)
+def without_policies(text: str) -> str:
+    return json.dumps({**json.loads(text), "policies": []})
+
+
+def _load(name: str, change: Callable[[str], str], part: str) -> None:
+    """The file in force is changed: what differs from it would be put back at once."""
+    file = Path(LAYOUT.current / name)
     whole = file.with_suffix(".whole")
     if not whole.exists():
         whole.write_text(file.read_text())
     file.write_text(change(whole.read_text()))
-    services().reload(unit("nftables"))
+    services().reload(unit(part))
 
 
 def _unbound_plane() -> int:

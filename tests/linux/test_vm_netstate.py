@@ -156,6 +156,9 @@ def peer(netns: None, ip: Run) -> Iterator[str]:
         ip("netns", "del", name)
 
 
+# An IPv4 header inside, all zeroes: the kernel reads a key where 12 octets of GRE and payload are there (xfrm_policy.c,
+# decode_session4), and the device has nothing to read of a packet that is shorter.
+PAYLOAD = bytes(20).hex()
 SEND = """
 import socket, sys
 with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_GRE) as gre:
@@ -197,7 +200,7 @@ def test_gre_without_an_sa_does_not_leave(peer: str, ip: Run, put: Put, nbma: st
 def test_gre_in_clear_does_not_come_in(peer: str, put: Put, source: str, key: str, *, blocked: bool) -> None:
     netstate.apply(put())
     before = statistic("XfrmInPolBlock")
-    argv = ("ip", "netns", "exec", peer, sys.executable, "-c", SEND, "192.0.2.1", f"20000800{key}", source)
+    argv = ("ip", "netns", "exec", peer, sys.executable, "-c", SEND, "192.0.2.1", f"20000800{key}{PAYLOAD}", source)
     subprocess.run(argv, check=True, timeout=60)
     subprocess.run(("ping", "-c", "1", "-W", "5", "192.0.2.2"), check=False, capture_output=True)
     assert (statistic("XfrmInPolBlock") > before) is blocked

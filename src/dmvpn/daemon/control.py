@@ -130,9 +130,9 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class RulesRow:
-    """Our nftables table and what became of it: who took it away, and how often it was put back. Times are ages."""
+    """Our nftables table, or our XFRM policies: who took it away, and how often it was put back. Times are ages."""
 
-    table: str
+    table: str  # empty for the policies
     mended: int
     last_s: float | None  # since it was put back
     missing_s: float | None  # how long it was not there, or not whole, that time
@@ -158,6 +158,7 @@ class NodeStatus:
     guards: dict[str, int]  # packets that the fail-closed rules stopped
     troubles: tuple[Trouble, ...]
     rules: RulesRow | None = None
+    policies: RulesRow | None = None  # the kernel plane has them
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,23 @@
-"""The fail-closed rules, kept there: whoever flushes or changes our table, the supervisor puts it back.
+"""The fail-closed rules and policies, kept there: whoever flushes or changes them, they are put back.
 
-One writer: the supervisor loads the file, as at `apply`, and queues us behind an apply under way. Its own loads are no
-damage, since what counts is whether the table is as the file in force makes it.
+What counts is whether the kernel has what the file in force makes, so loads of our own are no damage. The table has one
+writer: the supervisor loads the file, as at `apply`, and queues us behind an apply under way. Policies are put back
+here, since the supervisor would reload all of the kernel's state, and somebody may have moved an address meanwhile.
 """
 
 import asyncio
 import contextlib
 import logging
+from abc import ABC, abstractmethod
 from collections import deque
 from pathlib import Path
+from typing import Protocol
 
 from dmvpn.daemon.control import RulesRow
 from dmvpn.errors import Fault
-from dmvpn.linux import ruleset
+from dmvpn.linux import policy_watch, ruleset
 from dmvpn.linux.nft_watch import TableWatch
+from dmvpn.linux.policy_watch import PolicyWatch
 from dmvpn.linux.services import Supervised
 
 log = logging.getLogger("dmvpnd.guards")
@@ -25,29 +29,45 @@ CONTESTED_S = 10.0
 FAILED_AGAIN_S = 2.0
 
 
-class RuleGuard:
-    """Watches one table from `open` until `close`; `run` mends."""
+class Watch(Protocol):
+    """Changes of one thing in the kernel. `read` never blocks: by whom, empty if nobody says; None: no change."""
 
-    def __init__(self, network: str, rules: Path, run: Path) -> None:
-        """`rules` is the file in force, `run` the supervisor's directory."""
-        self._table = f"dmvpn_{network}"
-        self._unit = f"dmvpn-{network}-nftables"
-        self._rules = rules
-        self._services = Supervised(network, run)
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+    def read(self) -> str | None: ...
+
+
+class Guard(ABC):
+    """Watches one thing in the kernel from `open` until `close`; `run` mends."""
+
+    def __init__(self, what: str, table: str = "") -> None:
+        """`what` is its name in the log; `table` where it is an nftables table."""
+        self._what = what
+        self._table = table
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
-        self._watch: TableWatch | None = None
+        self._watch: Watch | None = None
         self._by = ""
         self._damaged_at: float | None = None
         self._mended: deque[float] = deque(maxlen=BURST)
-        self._expected: tuple[bytes, str] = (b"", "")  # a file's octets, and the listing they make
         self._count = 0
         self._last: tuple[float, float, str] | None = None  # when it was mended, how long it was not there, by whom
         self._trouble = ""
 
+    @abstractmethod
+    def _watched(self) -> Watch:
+        """Raises Fault or OSError if the kernel will not tell."""
+
+    @abstractmethod
+    def _is_whole(self) -> bool:
+        """Called in a thread, as is `_mend`. Both raise Fault."""
+
+    @abstractmethod
+    def _mend(self) -> None: ...
+
     def open(self) -> None:
         """Raises Fault or OSError if the kernel will not tell."""
-        self._watch = TableWatch(self._table)
+        self._watch = self._watched()
         self._loop.add_reader(self._watch.fileno(), self._told)
         self._wake.set()  # what happened before us
 
@@ -72,9 +92,9 @@ class RuleGuard:
         )
 
     def _told(self) -> None:
-        changed = self._watch.read() if self._watch is not None else None
-        if changed is not None:
-            self._by = changed.by or self._by
+        by = self._watch.read() if self._watch is not None else None
+        if by is not None:
+            self._by = by or self._by
             self._wake.set()
 
     async def run(self) -> None:
@@ -92,7 +112,7 @@ class RuleGuard:
                 self._trouble = ""
             except Fault as fault:
                 if str(fault) != self._trouble:
-                    log.warning("table %s cannot be put back: %s", self._table, fault)
+                    log.warning("%s cannot be put back: %s", self._what, fault)
                 self._trouble = str(fault)
                 pause_s = FAILED_AGAIN_S
 
@@ -103,31 +123,68 @@ class RuleGuard:
             return None
         if self._damaged_at is None:
             self._damaged_at = began
-            log.warning("table %s was changed%s", self._table, f" by {by}" if by else "")
+            log.warning("%s changed%s", self._what, f" by {by}" if by else "")
         if self._is_contested(self._loop.time()):
             wait_s = self._mended[-1] + CONTESTED_S - self._loop.time()
             if wait_s > 0:
                 return wait_s
-        await asyncio.to_thread(self._services.reload, self._unit)
+        await asyncio.to_thread(self._mend)
         now = self._loop.time()
         missing_s, self._damaged_at = now - self._damaged_at, None
         self._mended.append(now)
         self._count += 1
         self._last = (now, missing_s, by)
-        log.warning("table %s put back after %.2f s, the %d. time", self._table, missing_s, self._count)
+        log.warning("%s put back after %.2f s, the %d. time", self._what, missing_s, self._count)
         return None
 
     def _is_contested(self, now: float) -> bool:
         return len(self._mended) == BURST and now - self._mended[0] < WINDOW_S
 
+
+class RuleGuard(Guard):
+    """The network's nftables table."""
+
+    def __init__(self, network: str, rules: Path, run: Path) -> None:
+        """`rules` is the file in force, `run` the supervisor's directory."""
+        self._name = f"dmvpn_{network}"
+        super().__init__(f"table {self._name}", self._name)
+        self._unit = f"dmvpn-{network}-nftables"
+        self._rules = rules
+        self._services = Supervised(network, run)
+        self._expected: tuple[bytes, str] = (b"", "")  # a file's octets, and the listing they make
+
+    def _watched(self) -> Watch:
+        return TableWatch(self._name)
+
     def _is_whole(self) -> bool:
-        return ruleset.listing(self._table) == self._wanted()
+        return ruleset.listing(self._name) == self._wanted()
+
+    def _mend(self) -> None:
+        self._services.reload(self._unit)
 
     def _wanted(self) -> str:
         octets = _octets(self._rules)
         if octets != self._expected[0]:
-            self._expected = (octets, ruleset.listing_of_file(self._rules, self._table))
+            self._expected = (octets, ruleset.listing_of_file(self._rules, self._name))
         return self._expected[1]
+
+
+class PolicyGuard(Guard):
+    """The XFRM policies that block GRE in clear on the kernel plane."""
+
+    def __init__(self, network_file: Path) -> None:
+        """`network_file` is the network.json in force."""
+        super().__init__("blocking XFRM policies")
+        self._file = network_file
+
+    def _watched(self) -> Watch:
+        return PolicyWatch()
+
+    def _is_whole(self) -> bool:
+        return policy_watch.are_whole(self._file)
+
+    def _mend(self) -> None:
+        policy_watch.put_back(self._file)
 
 
 def _octets(path: Path) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 
 from dmvpn.daemon.authority import Authority
 from dmvpn.daemon.cloud import Cloud, Doors
-from dmvpn.daemon.guards import RuleGuard
+from dmvpn.daemon.guards import Guard, PolicyGuard, RuleGuard
 from dmvpn.daemon.ike import Ike
 from dmvpn.daemon.memory import Memory
 from dmvpn.daemon.security import Down, Up
@@ -61,13 +61,14 @@ class Node:
         self.watching = Watching(settings.transport, self.name_of_nbma, self.overlay_of_nbma)
         paths = settings.paths
         self.rules = RuleGuard(settings.network, paths.swanctl_conf.with_name("nftables.nft"), paths.gre.parent)
+        in_kernel = any(cloud.plane == "kernel" and cloud.encrypted for cloud in settings.clouds)
+        self.policies = PolicyGuard(paths.swanctl_conf.with_name("network.json")) if in_kernel else None
         self._loop = asyncio.get_running_loop()
         self._neighbours = Neighbours(settings.route_protocol)
         self._routes = Routes(settings.shortcut_table, settings.route_protocol)
         self._questions = NeighbourQuestions()
         self._plane = PlaneClient(settings.paths.gre, on_connect=self._permit_all)
         kernel_plane = any(cloud.used_sets for cloud in settings.clouds)
-        in_kernel = any(cloud.plane == "kernel" and cloud.encrypted for cloud in settings.clouds)
         self._transport = (
             TransportRoutes(settings.ike_table, settings.route_protocol, settings.transport) if in_kernel else None
         )
@@ -88,7 +89,8 @@ class Node:
         self._route_events(self.routewatch.start())
         self._loop.add_reader(self.routewatch.fileno(), self._routes_changed)
         self._loop.add_reader(self._questions.fileno(), self._asked)
-        self.rules.open()
+        for guard in self._guards():
+            guard.open()
         for one in self.clouds.values():
             one.open()
 
@@ -97,7 +99,8 @@ class Node:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.ike.run())
-                group.create_task(self.rules.run())
+                for guard in self._guards():
+                    group.create_task(guard.run())
                 if self._uses_userspace():
                     group.create_task(self._plane.run())
                     group.create_task(self._poll_plane())
@@ -109,7 +112,8 @@ class Node:
 
     def close(self) -> None:
         self._remember()
-        self.rules.close()
+        for guard in self._guards():
+            guard.close()
         for cloud in self.clouds.values():
             cloud.close()
         self._loop.remove_reader(self.routewatch.fileno())
@@ -120,6 +124,9 @@ class Node:
             self._leading.cancel()
         if self._transport is not None:
             self._transport.close()
+
+    def _guards(self) -> tuple[Guard, ...]:
+        return (self.rules,) if self.policies is None else (self.rules, self.policies)
 
     # ------------------------------------------------------------ security
 

@@ -21,6 +21,7 @@ from dmvpn.nhrp.view import HubRow as EngineHubRow
 KNOWN_DROPS = frozenset(DropReason)  # the engine counts these itself
 SEVERE, WARNING, REMARK = 3, 2, 1
 KERNEL = "kernel"
+LOOK_AT_POLICIES = "ip xfrm policy"
 NO_SA = "no SA stands"
 ESTABLISHED = "Established"
 BGP_SETTLES_S = 20.0
@@ -44,7 +45,8 @@ async def status(node: Node) -> NodeStatus:
     sessions = {str(one["address"]): str(one["state"]) for one in bgp}
     troubles = [*_troubles(node, hubs, peers), *bgp_trouble]
     rules = node.rules.view()
-    troubles += rules_troubles(rules, guards)
+    policies = None if node.policies is None else node.policies.view()
+    troubles += rules_troubles(rules, guards) + policies_troubles(policies)
     return NodeStatus(
         network=node.settings.network,
         router=node.settings.router,
@@ -60,6 +62,7 @@ async def status(node: Node) -> NodeStatus:
         guards=guards,
         troubles=tuple(sorted(troubles, key=lambda trouble: -trouble.severity)),
         rules=rules,
+        policies=policies,
     )
 
 
@@ -91,12 +94,35 @@ def rules_troubles(rules: RulesRow, guards: dict[str, int]) -> list[Trouble]:
     if rules.contested:
         what = f"another program keeps changing the fail-closed rules{by}: they were put back {rules.mended} times"
         return [Trouble(SEVERE, what, look)]
-    if rules.last_s is None or rules.missing_s is None or rules.last_s > REMEMBERED_S:
+    return _mended("rules", rules)
+
+
+def policies_troubles(policies: RulesRow | None) -> list[Trouble]:
+    """They block what charon has no policy for. A flush takes charon's too: paths are then dead until they are new."""
+    if policies is None:
         return []
-    ago = f"{rules.last_s:.0f} s" if rules.last_s < 100 else f"{rules.last_s / 60:.0f} min"
-    times = f", {rules.mended} times since dmvpnd started" if rules.mended > 1 else ""
+    if policies.damaged_s is not None:
+        why = f"; they cannot be put back: {policies.trouble}" if policies.trouble else ""
+        fight = "; another program keeps deleting them" if policies.contested else ""
+        what = f"the fail-closed XFRM policies are gone: somebody flushed them (two other guards hold){fight}{why}"
+        return [Trouble(SEVERE, what, LOOK_AT_POLICIES)]
+    if policies.contested:
+        what = (
+            f"another program keeps deleting the fail-closed XFRM policies: they were put back {policies.mended} times"
+        )
+        return [Trouble(SEVERE, what, LOOK_AT_POLICIES)]
+    return _mended("XFRM policies", policies)
+
+
+def _mended(name: str, row: RulesRow) -> list[Trouble]:
+    if row.last_s is None or row.missing_s is None or row.last_s > REMEMBERED_S:
+        return []
+    look = f"nft list table inet {row.table}" if row.table else LOOK_AT_POLICIES
+    by = f" by {row.by}" if row.by else ""
+    ago = f"{row.last_s:.0f} s" if row.last_s < 100 else f"{row.last_s / 60:.0f} min"
+    times = f", {row.mended} times since dmvpnd started" if row.mended > 1 else ""
     what = (
-        f"the fail-closed rules were changed{by} and put back {ago} ago after {rules.missing_s:.2f} s{times}"
+        f"the fail-closed {name} were changed{by} and put back {ago} ago after {row.missing_s:.2f} s{times}"
         " (two other guards held)"
     )
     return [Trouble(REMARK, what, look)]

@@ -5,17 +5,15 @@ else put there is ever taken away. Applied twice it changes nothing. All is chec
 stay as set: somebody else may rely on them by then.
 """
 
-import fcntl
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from dmvpn.errors import Fault, WrongInput
 from dmvpn.linux import files
-from dmvpn.linux.netstate_file import Device, NetState, Route, encode, load
+from dmvpn.linux.netstate_file import Device, NetState, Route, encode, load, locked
 from dmvpn.linux.netstate_kernel import Kernel, LinkFacts, sysctl_faults, sysctl_path, sysctl_value
 from dmvpn.linux.netstate_policies import Policies
 
@@ -115,18 +113,6 @@ def _lost(device: Device, link: LinkFacts) -> bool:
     if link.gre is not None:
         return device.kind == "gre" and not link.gre.fixed and link.gre.key == device.key
     return device.kind == "tap" and link.kind == "tun" and link.mac == device.mac
-
-
-@contextmanager
-def locked(state: Path) -> Iterator[None]:
-    """One run at a time for the networks that keep their record in this directory."""
-    files.make_directory(state.parent)
-    directory = os.open(state.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(directory)
 
 
 def _recorded(wanted: NetState) -> NetState:

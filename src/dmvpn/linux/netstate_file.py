@@ -1,8 +1,11 @@
 """network.json as typed data: what of the kernel's state is ours. Read from the rendered file and our own record."""
 
+import fcntl
 import json
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -19,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dmvpn.errors import WrongInput
+from dmvpn.linux import files
 
 Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
@@ -205,6 +209,18 @@ def decode(file: str, document: object) -> NetState:
     )
     top.end()
     return state
+
+
+@contextmanager
+def locked(state: Path) -> Iterator[None]:
+    """One run at a time for the networks that keep their record in this directory."""
+    files.make_directory(state.parent)
+    directory = os.open(state.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
 
 
 def encode(state: NetState) -> str:

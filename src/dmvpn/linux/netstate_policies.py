@@ -27,6 +27,7 @@ _SELECTOR = struct.Struct("=16s16s2s2s2s2sHBBB3xiI")
 _LIFETIMES = struct.pack("=8Q4Q", *[_UNLIMITED] * 4, *[0] * 8)
 _REST = struct.Struct("=IIBBBB4x")  # priority, index, direction, action, flags, share
 _ID = struct.Struct("=IB3x")  # index, direction: struct xfrm_userpolicy_id after its selector
+ID_OCTETS = _SELECTOR.size + _ID.size
 
 
 class Policies:
@@ -49,7 +50,7 @@ class Policies:
     def present(self) -> set[Policy]:
         """Those that are as we make them, whoever made them."""
         rows = self._requests.dump("XFRM policies", _GETPOLICY, b"")
-        return {policy for policy in (_policy_of(row.payload) for row in rows) if policy is not None}
+        return {policy for policy in (policy_of(row.payload) for row in rows) if policy is not None}
 
     def add(self, policy: Policy) -> None:
         rest = _REST.pack(PRIORITY, 0, DIRECTIONS.index(policy.direction), _BLOCK, 0, 0)
@@ -90,7 +91,7 @@ def _address(network: Network | None) -> bytes:
     return b"" if network is None else network.network_address.packed
 
 
-def _policy_of(payload: bytes) -> Policy | None:
+def policy_of(payload: bytes) -> Policy | None:
     """A dumped policy in our words; None for one that we could not have made."""
     if len(payload) < _SELECTOR.size + len(_LIFETIMES) + _REST.size:
         return None

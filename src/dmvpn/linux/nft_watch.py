@@ -3,8 +3,6 @@
 The kernel tells of a batch once it counts, and ends it with its generation, which names the process.
 """
 
-from dataclasses import dataclass
-
 from dmvpn.linux.netlink import NETLINK_NETFILTER, Events, Message, attributes
 
 _GROUP_NFTABLES = 7
@@ -16,13 +14,6 @@ _TABLE = 1  # NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, ...: the first
 _GENERATION_PID = 2
 _GENERATION_NAME = 3
 _NFGENMSG_OCTETS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """The table may be another one now. `by` is the program, where the kernel said so."""
-
-    by: str
 
 
 class TableWatch:
@@ -39,16 +30,19 @@ class TableWatch:
     def close(self) -> None:
         self._events.close()
 
-    def read(self) -> Changed | None:
-        """The last change among what waits; when the kernel had to drop some of it, that may have been one."""
+    def read(self) -> str | None:
+        """Who made the last change among what waits, empty where the kernel does not say so; None: there is no change.
+
+        When the kernel had to drop some of it, that may have been one.
+        """
         found, overflow = self._events.read()
-        changed = Changed("") if overflow else None
+        changed: str | None = "" if overflow else None
         for message in found:
             if message.kind >> 8 != _SUBSYSTEM_NFTABLES:
                 continue
             if message.kind & 0xFF == _NEWGEN:
                 if self._touched:
-                    changed = Changed(_program(message))
+                    changed = _program(message)
                 self._touched = False
             elif message.kind & 0xFF not in _ELEMENTS and self._is_ours(message):
                 self._touched = True
