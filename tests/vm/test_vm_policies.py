@@ -19,6 +19,7 @@ from dmvpn.linux import namespaces, netstate
 pytestmark = pytest.mark.vm
 LIMIT_S = 30.0  # of waiting, not of the mending
 QUIET_S = 2.0
+OURS = ("src", "0.0.0.0/0", "dst", "100.64.0.0/16", "proto", "gre")
 THEIRS = ("src", "192.0.2.0/24", "dst", "192.0.2.0/24", "dir", "out", "action", "block")
 
 
