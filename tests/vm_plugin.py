@@ -35,7 +35,8 @@ _RUN = pytest.StashKey["GuestRun"]()
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.definition.get_closest_marker("both_planes"):
-        metafunc.fixturenames.append("place")
+        if "place" not in metafunc.fixturenames:
+            metafunc.fixturenames.append("place")
         metafunc.parametrize("place", ["native", pytest.param("vm", marks=pytest.mark.vm)])
 
 

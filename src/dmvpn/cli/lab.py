@@ -64,10 +64,12 @@ def status(name: NameOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         say_json(labs.status_json(found))
         return
-    say(f"lab {found.name}: network {found.network} of {found.file}, WAN by {found.emulator.value}")
+    say(f"lab {found.name}: network {found.network} of {found.file}, WAN by {found.emulator.value}, {found.planes}")
     say_table(("NODE", "KIND"), [(node.name, node.kind.value) for node in found.nodes])
     say()
     say_table(("LINK", "UP", "DOWN"), [(link.link, str(link.up), str(link.down)) for link in found.links])
+    if found.not_started:
+        say(f"left out: {', '.join(found.not_started)}: other platforms, or this kernel has no GRE and ESP for them")
     for a, b in found.cuts:
         say(f"path {a} - {b} is cut", style="yellow")
     if found.relay:

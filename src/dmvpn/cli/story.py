@@ -44,6 +44,7 @@ class Story:
                 "outcome": event.outcome.value,
                 "seconds": round(event.seconds, 3),
                 "figures": event.figures,
+                "told": event.told,
                 "why": event.why,
             }
         )

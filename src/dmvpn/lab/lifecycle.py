@@ -71,6 +71,12 @@ def held(
         _end(kept, base)
 
 
+def _planes_in_words(plans: Sequence[Plan]) -> str:
+    """Which data planes the routers use: "kernel plane", or "kernel and userspace planes"."""
+    planes = sorted({cloud.plane.value for plan in plans for cloud in plan.clouds})
+    return f"{' and '.join(planes)} plane{'s' if len(planes) > 1 else ''}"
+
+
 def _end(kept: Keeper, base: Path) -> None:
     kept.end()
     state.sweep(base)
@@ -103,10 +109,10 @@ def _rising(
     try:
         nodes = {node: LabNode(node, kind, kept.handles[node], name) for node, kind in _kinds(topology)}
         done(f"{len(topology.nodes)} nodes")
-        lab = _wire(topology, name, file, kept, nodes, claim.directory)
+        lab = _wire(topology, name, file, kept, nodes, claim.directory, _planes_in_words(plans))
         done(f"{len(topology.links)} links, impaired by {lab.emulator}")
         _configure(lab, plans, configure)
-        done(f"{len(lab.routers())} routers configured")
+        done(f"{len(lab.routers())} routers configured, {lab.planes}")
         yield lab, kept
     except BaseException:
         _end(kept, base)
@@ -117,7 +123,15 @@ def _kinds(topology: Topology) -> list[tuple[str, NodeKind]]:
     return [(CLOSET, NodeKind.SWITCH), *((node.name, node.kind) for node in topology.nodes.values())]
 
 
-def _wire(topology: Topology, name: str, file: str, kept: Keeper, nodes: dict[str, LabNode], directory: Path) -> Lab:
+def _wire(
+    topology: Topology,
+    name: str,
+    file: str,
+    kept: Keeper,
+    nodes: dict[str, LabNode],
+    directory: Path,
+    planes: str,
+) -> Lab:
     closet = nodes[CLOSET]
     links = tuple(topology.links.values())
     emulator = wiring.probe_emulator(closet)
@@ -144,6 +158,7 @@ def _wire(topology: Topology, name: str, file: str, kept: Keeper, nodes: dict[st
             if node.kind is NodeKind.HOST
         },
         "not_started": list(topology.not_started),
+        "planes": planes,
     }
     write_settings(directory)
     state.describe(directory, description)

@@ -71,6 +71,7 @@ class LabStatus:
     relay: tuple[RelayCounts, ...]
     relay_cpu_share: float
     not_started: tuple[str, ...]
+    planes: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class Lab:
     outside: dict[str, tuple[Address, ...]]
     hosts: dict[str, str]  # the address of every host
     not_started: tuple[str, ...]
+    planes: str  # of its routers of ours, in words
 
     def node(self, name: str) -> LabNode:
         """Raises WrongInput for a name the lab does not have."""
@@ -166,6 +168,7 @@ class Lab:
             relay=counts,
             relay_cpu_share=relay["cpu_s"] / max(relay["elapsed_s"], 1e-3),
             not_started=self.not_started,
+            planes=self.planes,
         )
 
     def down(self) -> None:
@@ -278,6 +281,7 @@ def opened(directory: Path, description: dict[str, Any]) -> Lab:
         outside={router: tuple(ip_address(text) for text in texts) for router, texts in description["outside"].items()},
         hosts=dict(description["hosts"]),
         not_started=tuple(description["not_started"]),
+        planes=description["planes"],
     )
 
 

@@ -235,6 +235,7 @@ def status_json(found: LabStatus) -> dict[str, Any]:
         "relay_cpu_share": found.relay_cpu_share,
         "relay": found.relay,
         "not_started": found.not_started,
+        "planes": found.planes,
     }
 
 
@@ -257,7 +258,9 @@ def run_scenario(which: str, name: str | None, tell: Callable[[Event | Progress]
     tell(StoryBegan(story.name, story.opening))
     began = time.monotonic()
     with held(network, name or f"{path.stem}-{os.getpid()}", tell) as lab:
-        known: dict[str, Figures] = {"up": {"seconds": time.monotonic() - began, "routers": len(lab.routers())}}
+        known: dict[str, Figures] = {
+            "up": {"seconds": time.monotonic() - began, "routers": len(lab.routers()), "planes": lab.planes}
+        }
         return runner.run_scenario(story, lab, restart_unit=restart_unit, tell=tell, known=known).exit_code
 
 
