@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv6Address
@@ -16,6 +17,7 @@ from dmvpn.daemon.settings import Settings
 from dmvpn.errors import Fault
 from dmvpn.identity.claims import Claims
 from dmvpn.identity.issuer import Issuers
+from dmvpn.linux.pace import patience
 from dmvpn.linux.socket_buffers import enlarge_udp
 from dmvpn.linux.vici_client import IkeEvent, IkeSa, Mode, PeerConnection, ViciSession, watch_events
 
@@ -24,6 +26,8 @@ T = TypeVar("T")
 log = logging.getLogger("dmvpnd.ike")
 
 RECONNECT_S = 0.3
+FIRST_LOAD_S = 3.0
+FIRST_LOAD_LOOK_S = 0.02
 LOOK_EVERY_S = 10.0  # events tell of changes; this is for what an event lost
 DYNAMIC = "dynamic[gre]"  # the addresses that IKE itself runs between
 EVENT_GATHER_S = 0.02  # a rekey makes several events: one look serves them all
@@ -125,6 +129,7 @@ class Ike:
         paths = self._settings.paths
         session = ViciSession(paths.vici)
         self.version = session.version()
+        _await_first_load(session)
         session.load_all(paths.swanctl_conf, paths.swanctl_dir, scratch=paths.gre.parent)
         try:
             enlarge_udp(session.peer_pid())
@@ -281,6 +286,16 @@ class Ike:
 
     async def _call(self, function: Callable[[], T]) -> T:
         return await self._loop.run_in_executor(self._worker, function)
+
+
+def _await_first_load(session: ViciSession) -> None:
+    """A charon that has just started loads the file itself: when that ends it unloads what it did not know as it began.
+
+    So nothing of ours may be loaded before. If it fails, there is nothing to wait for, and we load the file.
+    """
+    deadline = time.monotonic() + patience(FIRST_LOAD_S)
+    while not session.connections() and time.monotonic() < deadline:
+        time.sleep(FIRST_LOAD_LOOK_S)
 
 
 def claims_by_identity(session: ViciSession, authority: Path, known: dict[bytes, Claims | None]) -> dict[str, Claims]:

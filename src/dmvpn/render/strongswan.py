@@ -1,7 +1,8 @@
 """strongSwan: strongswan.conf and swanctl.conf of an instance of our own. strongswan.conf(5), swanctl.conf(5).
 
 The generic connection here lets every router of ours in; connections towards a peer are dmvpnd's, over vici, since
-only it knows where the peer is. dmvpnd loads swanctl.conf too (swanctl itself would unload dmvpnd's connections).
+only it knows where the peer is. charon has swanctl.conf loaded as it starts, so who calls then is not refused; later
+loads are dmvpnd's (swanctl unloads connections that are not in the file, so dmvpnd's too).
 """
 
 from collections.abc import Iterator
@@ -23,6 +24,10 @@ CHARON = "/usr/lib/ipsec/charon"
 
 # As charon sees it: its /run is Layout.charon_run, in a mount namespace of its own.
 VICI_INSIDE = PurePosixPath("/run/charon.vici")
+
+# Where swanctl finds the file and the keys beside it, in charon's own /run.
+LOADED_INSIDE = PurePosixPath("/run/swanctl")
+SWANCTL = "/usr/sbin/swanctl"
 
 # Exactly what is needed, so that a plugin the host has switched on or off elsewhere changes nothing. With "!" charon
 # refuses to start without it: addrblock is what ties a peer to its transport address, libipsec what encrypts (on the
@@ -71,7 +76,7 @@ def render(plan: Plan, layout: Layout) -> Rendered:
     strongswan, swanctl = PurePosixPath(STRONGSWAN_FILE), PurePosixPath(SWANCTL_FILE)
     return Rendered(
         engine=NAME,
-        files=(File(strongswan, _strongswan_conf(plan)), File(swanctl, _swanctl_conf(plan, layout))),
+        files=(File(strongswan, _strongswan_conf(plan, layout)), File(swanctl, _swanctl_conf(plan, layout))),
         checks=(
             Check(
                 ("python3", "-m", "dmvpn.linux.ipsec_check", "{tree}", str(layout.swanctl_dir)),
@@ -96,7 +101,19 @@ def render(plan: Plan, layout: Layout) -> Rendered:
     )
 
 
-def _strongswan_conf(plan: Plan) -> str:
+def _load_script(layout: Layout) -> str:
+    """What charon runs as soon as it serves. The checker's charon has no SWANCTL_DIR."""
+    inside = LOADED_INSIDE
+    steps = (
+        r"test -n \"$SWANCTL_DIR\"",
+        f"mkdir -p {inside}",
+        f"ln -sfn {layout.current / SWANCTL_FILE} {layout.swanctl_dir}/* {inside}/",
+        f"{SWANCTL} --load-all --noprompt --uri unix://{VICI_INSIDE} --file {inside / SWANCTL_FILE}",
+    )
+    return " && ".join(steps)
+
+
+def _strongswan_conf(plan: Plan, layout: Layout) -> str:
     mark = plan.registry.ike_mark
     mark_text = f"{mark.value:#x}/{mark.mask:#x}"
     # charon must not take an overlay address or its own TUN for a way out, nor look for one in the shortcuts.
@@ -127,6 +144,9 @@ def _strongswan_conf(plan: Plan) -> str:
         f"  init_limit_half_open = {HALF_OPEN_LIMIT}",
         "  ikesa_table_size = 256",
         "  ikesa_table_segments = 16",
+        "  start-scripts {",
+        f'    load = "{_load_script(layout)}"',
+        "  }",
         "  plugins {",
         "    addrblock {",
         "      strict = yes",
