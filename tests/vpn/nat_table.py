@@ -8,6 +8,8 @@ KINDS = {
     "symmetric": ("sym1", "sym2"),
     "shared address": ("twin1", "twin2"),
 }
+# Those of networks/nat-kernel.yaml: every pair there is one of the pairs above.
+KERNEL_ROUTERS = ("none1", "static1", "kept1", "moved1", "sym1", "twin1", "twin2")
 DIRECT, VIA_HUB = "direct", "via hub"
 TABLE = {
     "none": {"none": DIRECT},
@@ -30,3 +32,10 @@ TABLE = {
         "shared address": DIRECT,
     },
 }
+KIND_OF = {router: kind for kind, routers in KINDS.items() for router in routers}
+
+
+def expected(one: str, other: str) -> str:
+    """Which way two routers' packets take."""
+    row, column = KIND_OF[one], KIND_OF[other]
+    return TABLE[row].get(column) or TABLE[column][row]

@@ -32,6 +32,7 @@ NETWORKS = {
     "trio": HERE / "networks" / "trio.yaml",
     "hubs": HERE / "networks" / "two-hubs.yaml",
     "nat": HERE / "networks" / "nat.yaml",
+    "nat-kernel": HERE / "networks" / "nat-kernel.yaml",
 }
 UP_LIMIT_S = 30.0
 LOOK_S = 0.05
@@ -40,7 +41,7 @@ Found = TypeVar("Found")
 Figure = Callable[[str, float], None]  # what was measured, and the seconds it took
 
 
-def until(what: str, condition: Callable[[], Found], *, within_s: float) -> Found:
+def until(what: str, condition: Callable[[], Found | None], *, within_s: float) -> Found:
     """The first true answer of `condition`; fails the test, with the last answer, when there is none in time."""
     deadline = time.monotonic() + patience(within_s)
     while not (found := condition()):
