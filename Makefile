@@ -16,8 +16,8 @@ check: style ## the fast part of the tests: style, types, rooms, unit and proper
 	$(PYTEST) -q -n 2 -m 'not kernel and not lab and not slow and not vm'
 
 # One run, one after the other: what measures and what starts routers wants the machine for itself.
-test: style ## all tests (root, or what needs it is skipped by name)
-	$(PYTEST) -q
+test: style ## all tests but interop's (root, or what needs it is skipped by name)
+	$(PYTEST) -q --ignore=tests/interop
 
 vm-test: ## the tests that need a stock kernel, in one virtual machine (root)
 	@scripts/setup vm
