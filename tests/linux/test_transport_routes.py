@@ -11,7 +11,6 @@ from dmvpn.linux.transport_routes import TransportRoutes
 OWN = ip_address("100.64.0.11")
 HUB = ip_address("100.64.0.1")
 PEER = ip_address("100.64.0.12")
-HOST = ip_address("192.0.2.1")
 Run = Callable[..., str]
 
 
@@ -19,27 +18,26 @@ Run = Callable[..., str]
 def routes(netns: None, ip: Run) -> Iterator[TransportRoutes]:
     ip("address", "add", f"{OWN}/32", "dev", "lo")
     ip("route", "add", "unreachable", "100.64.0.0/16", "metric", "4294967294")
-    ip("link", "add", "wan0", "type", "veth", "peer", "name", "far0")
-    for device in ("wan0", "far0"):
+    ip("link", "add", "tunnel0", "type", "veth", "peer", "name", "far0")
+    for device in ("tunnel0", "far0"):
         ip("link", "set", device, "up")
-    ip("address", "add", "192.0.2.2/24", "dev", "wan0")
     ip("rule", "add", "pref", "220", "table", "220")
-    with TransportRoutes(220, 79, OWN) as opened:
+    with TransportRoutes(220, 79, OWN, "tunnel0") as opened:
         yield opened
 
 
 @pytest.mark.kernel
 def test_a_peer_is_reached_from_our_own_transport_address(routes: TransportRoutes, ip: Run) -> None:
-    routes.install(HUB, HOST)
-    routes.install(HUB, HOST)
-    routes.install(PEER, HOST)
-    assert f"dev wan0 table 220 src {OWN}" in ip("route", "get", str(HUB))
+    routes.install(HUB)
+    routes.install(HUB)
+    routes.install(PEER)
+    assert f"dev tunnel0 table 220 src {OWN}" in ip("route", "get", str(HUB))
     assert routes.peers() == {HUB, PEER}
 
 
 @pytest.mark.kernel
 def test_without_its_route_a_peer_is_unreachable(routes: TransportRoutes, ip: Run) -> None:
-    routes.install(HUB, HOST)
+    routes.install(HUB)
     routes.remove(HUB)
     routes.remove(HUB)
     assert routes.peers() == frozenset()
@@ -54,6 +52,14 @@ def test_routes_of_others_in_that_table_are_left_alone(routes: TransportRoutes, 
 
 
 @pytest.mark.kernel
-def test_a_peer_that_nothing_leads_to_is_a_fault(routes: TransportRoutes) -> None:
-    with pytest.raises(Fault, match=r"no route leads to 203\.0\.113\.1"):
-        routes.install(HUB, ip_address("203.0.113.1"))
+def test_without_the_device_it_is_a_fault(routes: TransportRoutes, ip: Run) -> None:
+    ip("link", "del", "tunnel0")
+    with pytest.raises(Fault, match=r"tunnel0: there is no such network device here"):
+        routes.install(HUB)
+
+
+@pytest.mark.kernel
+def test_the_tunnels_mtu_does_not_limit_what_carries_it(routes: TransportRoutes, ip: Run) -> None:
+    ip("link", "set", "tunnel0", "mtu", "1400")
+    routes.install(HUB)
+    assert "mtu 65520" in ip("route", "show", "table", "220")

@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 from dmvpn.daemon.authority import Authority
@@ -33,7 +33,7 @@ log = logging.getLogger("dmvpnd")
 
 PLANE_POLL_S = 5.0
 REMEMBER_S = 1.0
-LEAD_AGAIN_S = 0.5  # after a change of links: the routes of an uplink follow it
+LEAD_AGAIN_S = 0.5  # after a change of links: the tunnel may be one
 REMEMBER_SHARE = 50  # thousands of bindings take their time to be written: a fiftieth of ours at most
 SETTLED_S = 10.0  # after a start: by then charon has told of every SA that stands
 UNREACHABLE = (RouteKind.UNREACHABLE, RouteKind.BLACKHOLE, RouteKind.PROHIBIT)
@@ -61,7 +61,7 @@ class Node:
         self.watching = Watching(settings.transport, self.name_of_nbma, self.overlay_of_nbma)
         paths = settings.paths
         self.rules = RuleGuard(settings.network, paths.swanctl_conf.with_name("nftables.nft"), paths.gre.parent)
-        in_kernel = any(cloud.plane == "kernel" and cloud.encrypted for cloud in settings.clouds)
+        in_kernel = [cloud.device for cloud in settings.clouds if cloud.plane == "kernel" and cloud.encrypted]
         self.policies = PolicyGuard(paths.swanctl_conf.with_name("network.json")) if in_kernel else None
         self._loop = asyncio.get_running_loop()
         self._neighbours = Neighbours(settings.route_protocol)
@@ -70,7 +70,9 @@ class Node:
         self._plane = PlaneClient(settings.paths.gre, on_connect=self._permit_all)
         kernel_plane = any(cloud.used_sets for cloud in settings.clouds)
         self._transport = (
-            TransportRoutes(settings.ike_table, settings.route_protocol, settings.transport) if in_kernel else None
+            TransportRoutes(settings.ike_table, settings.route_protocol, settings.transport, in_kernel[0])
+            if in_kernel
+            else None
         )
         self._used = UsedSets(f"dmvpn_{settings.network}") if kernel_plane else None
         self._memories: dict[str, Memory] = {}
@@ -157,14 +159,14 @@ class Node:
         if self._transport is None or up.nbma not in self.settings.transport_range:
             return
         try:
-            self._transport.install(up.nbma, ip_address(up.remote.host))
-        except (Fault, ValueError) as fault:
+            self._transport.install(up.nbma)
+        except Fault as fault:
             log.warning("%s", fault)
             if self._leading is None:
                 self._leading = self._loop.call_later(PLANE_POLL_S, self._lead_all)
 
     def _lead_all(self) -> None:
-        """A device that goes down takes its routes along, and an SA may outlive that."""
+        """The device takes its routes along when it goes down, and an SA may outlive that."""
         self._leading = None
         for up in self.ike.admitted():
             self._lead(up)

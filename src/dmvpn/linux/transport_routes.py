@@ -1,14 +1,15 @@
 """Ways to transport addresses on the kernel plane: a route for each peer with an SA, so that its policy is looked up.
 
 strongSwan installs none for selectors of one protocol (kernel_netlink_ipsec.c, "the selector is not for a specific
-protocol/port"). The device only has to be up and must not be lo: ESP's own addresses decide where a packet leaves.
+protocol/port"). ESP's own addresses decide where a packet leaves, so the device only has to be up and must not be lo.
+Ours is the tunnel's own: GRE that no policy takes is sent back into it, where the kernel ends it as a loop
+(ip_tunnel_xmit, counted as a collision). An uplink would carry it away in clear, and these routes outlive charon.
 """
 
 import errno
 import struct
 from typing import Final, Self
 
-from dmvpn.errors import Fault
 from dmvpn.linux import routes
 from dmvpn.linux.netlink import (
     NLM_F_CREATE,
@@ -20,7 +21,6 @@ from dmvpn.linux.netlink import (
     device_index,
     family_of,
 )
-from dmvpn.linux.route_lookup import lookup
 from dmvpn.linux.routes import RTM_DELROUTE, RTM_NEWROUTE
 
 _RTMSG: Final = struct.Struct("=BBBBBBBBI")
@@ -30,17 +30,22 @@ _UNICAST: Final = 1
 _DESTINATION: Final = 1
 _OIF: Final = 4
 _PREFSRC: Final = 7
+_METRICS: Final = 8
 _TABLE: Final = 15
+_METRIC_MTU: Final = 2
+_MTU_OCTETS: Final = 65520  # no limit (IP_MAX_MTU): otherwise the tunnel's MTU would limit its own outer packets
 
 
 class TransportRoutes:
     """Host routes in charon's table, marked as ours. Each call is done when it returns."""
 
-    def __init__(self, table: int, route_protocol: int, own: Address) -> None:
+    def __init__(self, table: int, route_protocol: int, own: Address, device: str) -> None:
+        """`own` is our transport address, `device` an mGRE device."""
         self._requests = Requests()
         self._table = table
         self._route_protocol = route_protocol
         self._own = own
+        self._device = device
 
     def close(self) -> None:
         self._requests.close()
@@ -51,16 +56,12 @@ class TransportRoutes:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def install(self, peer: Address, host: Address) -> None:
-        """GRE to `peer`, whose IKE is at `host`, leaves with our own transport address, which its policy is for.
-
-        Raises Fault if no route leads to `host`.
-        """
-        way = lookup(self._requests, host)
-        if way is None or way.device is None:
-            raise Fault(self._where(peer), f"no route leads to {host}")
+    def install(self, peer: Address) -> None:
+        """GRE to `peer` leaves with our own transport address, which its policy is for. Raises Fault."""
         payload = self._head(peer, _SCOPE_LINK, _UNICAST)
-        payload += attribute(_OIF, struct.pack("=i", device_index(way.device))) + attribute(_PREFSRC, self._own.packed)
+        payload += attribute(_OIF, struct.pack("=i", device_index(self._device)))
+        payload += attribute(_PREFSRC, self._own.packed)
+        payload += attribute(_METRICS, attribute(_METRIC_MTU, struct.pack("=I", _MTU_OCTETS)))
         self._requests.ask(self._where(peer), RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, payload)
 
     def remove(self, peer: Address) -> None:
