@@ -195,6 +195,15 @@ def test_a_foreign_answer_becomes_a_shortcut_without_probes_of_ours() -> None:
     assert sent(bench.wait(30.0)).count((Kind.RESOLUTION_REQUEST, FOREIGN_NBMA)) == 0
 
 
+@pytest.mark.parametrize("where", ["127.0.0.1", "224.0.0.5", "169.254.1.1", "255.255.255.255", "10.255.1.99"])
+def test_ike_is_not_sent_where_no_foreign_router_can_be(where: str) -> None:
+    bench = our_spoke()
+    indicated(bench)
+    reply = answer(asked_for(bench), nbma=ip_address(where), protocol=PEER, ours=False)
+    assert of(bench.packet(reply, HUB_NBMA), WantSecurity) == []
+    assert row(bench).why is WhyNot.NO_SECURITY
+
+
 def test_our_own_words_copied_into_a_reply_do_not_make_its_sender_one_of_ours() -> None:
     bench = our_spoke(transport=(), underlay_nbma=None)
     indicated(bench)

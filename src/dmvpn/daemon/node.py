@@ -317,11 +317,15 @@ class Node:
         settled = not self.ike.trouble and self.now() - self.started_at >= SETTLED_S
         if self._transport is None or self._swept or not settled:
             return
-        self._swept = True
-        for nbma in self._transport.peers():
-            if self.ike.standing(nbma) is None:
-                with contextlib.suppress(Fault):
+        try:
+            for nbma in self._transport.peers():
+                # Another network of ours has its ways in the same table.
+                if nbma in self.settings.transport_range and self.ike.standing(nbma) is None:
                     self._transport.remove(nbma)
+        except Fault as fault:
+            log.info("%s", fault)  # tried again with the next look
+            return
+        self._swept = True
 
     async def _forget_strangers(self, state: PlaneState) -> None:
         """dmvpn-gre's table outlives us: who went while we were away is still allowed there."""

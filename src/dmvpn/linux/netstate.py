@@ -50,8 +50,8 @@ def apply(path: Path) -> tuple[str, ...]:
                 policing.add(policy)
         gone = _difference(before, wanted)
         _take_away(kernel, gone)
-        _stop_blocking(policing, gone)
         _devices(kernel, wanted, links)
+        _stop_blocking(policing, gone)  # until now a device may have had the key of one of them
         links = kernel.links()
         _addresses(kernel, wanted, links)
         # Taking a device, an address or a route away may have taken others with it.

@@ -132,11 +132,13 @@ class Core:
 
     def _is_place(self, endpoint: Endpoint) -> bool:
         """Could a router be there? Not inside our own tunnels, for one."""
-        inside = (*NOWHERE, *self.settings.overlay, *self.settings.transport)
-        if endpoint.port and not any(endpoint.address in network for network in inside):
+        if endpoint.port and not self._is_nowhere(endpoint.address):
             return True
         self.drop(DropReason.CANDIDATE, None, f"nobody can be at {endpoint.address} port {endpoint.port}")
         return False
+
+    def _is_nowhere(self, address: Address) -> bool:
+        return any(address in network for network in (*NOWHERE, *self.settings.overlay, *self.settings.transport))
 
     # ------------------------------------------------------------ ours and foreign
 
@@ -151,8 +153,13 @@ class Core:
         return not self.settings.transport or self.in_transport(nbma)
 
     def can_reach(self, nbma: Address) -> bool:
-        """Foreign routers want our underlay address, and have no userspace plane."""
-        return self.is_ours(nbma) or self.hub_at(nbma) is not None or self.settings.underlay_nbma is not None
+        """Foreign routers want our underlay address, and have no userspace plane.
+
+        Where they are is a packet's word: IKE is not to be sent just anywhere because of it.
+        """
+        if self.is_ours(nbma) or self.hub_at(nbma) is not None:
+            return True
+        return self.settings.underlay_nbma is not None and not self._is_nowhere(nbma)
 
     def own_nbma(self, towards: Address | None = None) -> Address:
         """What we call ourselves in packets to that NBMA address: a transport address is known to our own alone."""
