@@ -1,6 +1,7 @@
 """`dmvpn nhrp conform` from a spoke against its hub, with real daemons on both sides."""
 
 import json
+from pathlib import Path
 
 import pytest
 from vpn_lab import Vpn, until
@@ -34,3 +35,11 @@ def test_our_hub_passes_and_stays_up(vpn: Vpn) -> None:
     # dmvpnd heard the answers too, and counted them as nobody's.
     assert vpn.drops("par1").get("nhrp unsolicited", 0) > 0, vpn.drops("par1")
     until("the registration is back", lambda: not vpn.unsettled("par1"), within_s=30.0)
+
+
+def test_the_page_says_so() -> None:
+    """The third column of the table in docs/interop.md."""
+    lines = (Path(__file__).parents[2] / "docs" / "interop.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "|" in line]
+    ours = {row[0]: row[2] for row in rows if row[0] in {case.name for case in CASES}}
+    assert ours == {case.name: "not applicable" if case.name in NOT_APPLICABLE else "pass" for case in CASES}
