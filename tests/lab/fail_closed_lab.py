@@ -41,6 +41,7 @@ TRANSPORT_RANGE = "100.64.0.0/16"
 GUARDS = tuple(f"counter name {name} drop" for name in ("gre_clear_out", "gre_clear_in", "transport_forwarded"))
 STATISTICS = Path(f"/sys/class/net/{TAP}/statistics")
 EVERY_S = 0.01
+IKE_TABLE, ROUTE_PROTOCOL = "220", "79"
 STREAM_OCTETS = 200
 STEADY = 20  # packets in a row
 UP_LIMIT_S = 30.0
@@ -204,7 +205,10 @@ def _end(started: Capture) -> None:
 
 
 class Guard(StrEnum):
-    """`SENDER` is the plane's own: the socket bound to charon's device, or XFRM policies that block."""
+    """`SENDER` is the plane's own: the socket bound to charon's device, or XFRM policies that block.
+
+    `ROUTE` is the unreachable one, and on the kernel plane that a peer's way is into the tunnel: see `mislead`.
+    """
 
     RULES = "rules"
     SENDER = "sender"
@@ -221,22 +225,23 @@ ALL = frozenset(Guard)
 
 
 @contextmanager
-def guarded_by(lab: Lab, kept: frozenset[Guard]) -> Iterator[None]:
-    """Every router without the guards that are not kept; they are back afterwards."""
+def guarded_by(lab: Lab, kept: frozenset[Guard], *only: str) -> Iterator[None]:
+    """Every router, or these alone, without the guards that are not kept; they are back afterwards."""
+    nodes = [node for node in lab.routers() if not only or node.name in only]
     unbound: list[Running] = []
     try:
-        _everywhere(lab, partial(_take_away, ALL - kept))
+        _on_each(nodes, partial(_take_away, ALL - kept))
         if Guard.SENDER not in kept and not in_kernel():
-            unbound += [node.start_function(_unbound_plane) for node in lab.routers()]
+            unbound += [node.start_function(_unbound_plane) for node in nodes]
         yield
     finally:
         for running_plane in unbound:
             running_plane.stop()
-        _everywhere(lab, partial(_bring_back, ALL - kept))
+        _on_each(nodes, partial(_bring_back, ALL - kept))
 
 
-def _everywhere(lab: Lab, task: Callable[[], None]) -> None:
-    for answer in call_all(dict.fromkeys(lab.routers(), task)).values():
+def _on_each(nodes: list[LabNode], task: Callable[[], None]) -> None:
+    for answer in call_all(dict.fromkeys(nodes, task)).values():
         if isinstance(answer, Fault):
             raise answer
 
@@ -259,6 +264,15 @@ def _bring_back(gone: frozenset[Guard]) -> None:
         _load(interfaces.FILE, unchanged, "network")
     if Guard.SENDER in gone and not in_kernel():
         services().start(unit("gre"))
+
+
+def mislead(node: LabNode, gateway: str) -> None:
+    """The ways to peers lead out of the uplink, as long as dmvpnd does not write them anew."""
+    for row in node.run(("ip", "route", "show", "table", IKE_TABLE)).text.splitlines():
+        peer, own = row.split()[0], row.split("src ")[1].split()[0]
+        way = ("via", gateway, "src", own, "proto", ROUTE_PROTOCOL, "table", IKE_TABLE)
+        node.run(("ip", "route", "del", peer, "table", IKE_TABLE))
+        node.run(("ip", "route", "add", peer, *way))
 
 
 def unchanged(text: str) -> str:

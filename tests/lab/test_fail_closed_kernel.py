@@ -1,0 +1,182 @@
+"""GRE leaves and enters in ESP or not at all, on the kernel plane: the story of test_fail_closed.py in one lab.
+
+Its own file, since emulated time is dear: that one makes a lab for each guard and repeats all events. Here a guard
+alone meets the two that take the SAs away; after a rekeying, a crash or a move they stand.
+"""
+
+import logging
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+
+import pytest
+from fail_closed_lab import (
+    IKE_TABLE,
+    ROUTE_PROTOCOL,
+    TAP,
+    Guard,
+    answered,
+    direct,
+    flowing,
+    guarded_by,
+    in_kernel,
+    mislead,
+    on_the_wire,
+    restart_unit,
+    send_signal,
+    settle,
+    small_lab,
+    start_unit,
+    wait_for,
+)
+from fail_closed_story import ATTEMPTS, FORGED, flush_xfrm, forge, in_esp, stop, tell_story, unseen
+
+from dmvpn.daemon.control import NodeStatus
+from dmvpn.lab.node import LabNode
+from dmvpn.lab.running import Lab
+from dmvpn.lab.stream import Stream
+from dmvpn.operations import here, observing
+
+pytestmark = [pytest.mark.vm, pytest.mark.lab, pytest.mark.timeout(120)]
+
+log = logging.getLogger(__name__)
+GATEWAY = "198.51.100.1"
+Wire = Callable[[], Counter[str]]
+
+
+@pytest.fixture(scope="module")
+def watched() -> Iterator[tuple[Lab, Stream, Wire]]:
+    """The lab, a stream, and what the WAN has seen since before any router had its configuration."""
+    with ExitStack() as stack:
+        wire: list[Wire] = []
+        flows: list[Stream] = []
+
+        def watch(lab: Lab) -> None:
+            wire.append(stack.enter_context(on_the_wire(lab.node("internet"))))
+            flows.append(stack.enter_context(flowing(lab, "east-pc", "west-pc")))
+
+        lab = stack.enter_context(small_lab("kernel", before_start=watch))
+        yield lab, flows[0], wire[0]
+
+
+@pytest.fixture
+def lab(watched: tuple[Lab, Stream, Wire]) -> Lab:
+    return watched[0]
+
+
+@pytest.fixture
+def flow(watched: tuple[Lab, Stream, Wire]) -> Stream:
+    return watched[1]
+
+
+def test_nothing_is_in_clear_whatever_becomes_of_charon(watched: tuple[Lab, Stream, Wire]) -> None:
+    lab, flow, counted = watched
+    assert in_kernel()
+    tell_story(lab, flow)
+    for node in lab.routers():
+        node.run(("nft", "flush", "ruleset"))
+    unseen(lab.node("east"), stop)
+    start_unit(lab.node("east"), "charon")
+    settle(flow, answered, "the stream after a flush of the rules and charon's stop")
+    for node in lab.routers():
+        restart_unit(node, "nftables")
+    seen = counted()
+    log.info("%s", dict(seen))
+    assert seen["gre_in_clear"] == 0
+    assert in_esp(seen) > 1000
+
+
+@pytest.mark.parametrize(
+    ("kept", "events"),
+    [
+        pytest.param({Guard.RULES}, (flush_xfrm, stop), id="the rule set alone holds"),
+        # Somebody's flush would take this guard itself: then it is the two others that hold.
+        pytest.param({Guard.SENDER}, (stop,), id="policies that block alone hold"),
+        pytest.param({Guard.ROUTE}, (flush_xfrm, stop), id="the routes alone hold"),
+        pytest.param(set(), (stop,), id="without any of them it is seen"),
+    ],
+)
+def test_each_guard_alone_keeps_gre_from_leaving_in_clear(
+    lab: Lab, flow: Stream, kept: set[Guard], events: tuple[Callable[[LabNode], None], ...]
+) -> None:
+    east = lab.node("east")
+    settle(flow, direct, "a direct path to begin with")
+    misleading = () if Guard.ROUTE in kept else (partial(mislead, gateway=GATEWAY),)
+    with guarded_by(lab, frozenset(kept), "east"), on_the_wire(lab.node("internet")) as counted:
+        unseen(east, *misleading, *events)
+        seen = counted()
+        start_unit(east, "charon")
+        settle(flow, answered, "the stream after all that")
+    log.info("guards %s: %s", sorted(kept), dict(seen))
+    if kept:
+        assert seen["gre_in_clear"] == 0
+    else:
+        assert seen["gre_in_clear"] >= ATTEMPTS / 2
+
+
+def test_somebody_elses_flush_of_xfrm_is_mended_and_told(lab: Lab, flow: Stream) -> None:
+    east = lab.node("east")
+    settle(flow, direct, "a direct path to begin with")
+    before = blocking(east)
+    with on_the_wire(lab.node("internet")) as counted:
+        flush_xfrm(east)
+        wait_for(lambda: blocking(east) == before, "the policies that block")
+        settle(flow, direct, "a direct path after the flush")
+        assert counted()["gre_in_clear"] == 0
+    row = status(east).policies
+    assert before > 0
+    assert row is not None
+    assert (row.mended, row.damaged_s, row.contested) == (1, None, False)
+    told = [trouble.what for trouble in status(east).troubles]
+    assert [what for what in told if what.startswith("the fail-closed XFRM policies were changed and put back")]
+
+
+def test_the_ways_of_peers_without_an_sa_do_not_stay(lab: Lab, flow: Stream) -> None:
+    """dmvpnd dies, and its successor finds ways of peers whose SA is gone."""
+    east = lab.node("east")
+    settle(flow, direct, "a direct path to begin with")
+    east.run(("ip", "route", "add", "100.64.0.99", "dev", TAP, "table", IKE_TABLE, "proto", ROUTE_PROTOCOL))
+    send_signal(east, "dmvpnd", signal.SIGKILL)
+    wait_for(lambda: "100.64.0.99" not in ways(east), "the stale way's end")
+    settle(flow, direct, "a direct path after that")
+    assert {"100.64.0.1", "100.64.0.12"} == ways(east)
+
+
+# ---------------------------------------------------------------- inwards
+
+
+@pytest.mark.parametrize(
+    ("kept", "source", "target"),
+    [
+        pytest.param(Guard.RULES, "100.64.0.12", "100.64.0.11", id="rules: from a peer's transport address to ours"),
+        pytest.param(Guard.RULES, "203.0.113.2", "198.51.100.2", id="rules: from public to public address"),
+        pytest.param(Guard.SENDER, "100.64.0.12", "100.64.0.11", id="XFRM: from a peer's transport address to ours"),
+        pytest.param(Guard.SENDER, "203.0.113.2", "198.51.100.2", id="XFRM: from public to public address"),
+    ],
+)
+def test_gre_in_clear_does_not_come_in(lab: Lab, flow: Stream, kept: Guard, source: str, target: str) -> None:
+    fate = forge(lab, flow, frozenset({kept}), source, target)
+    assert fate.inside == 0
+    assert (fate.by_rules if kept is Guard.RULES else fate.by_policies) == FORGED
+
+
+def test_without_the_guards_a_forgery_does_come_in(lab: Lab, flow: Stream) -> None:
+    assert forge(lab, flow, frozenset({Guard.ROUTE}), "203.0.113.2", "100.64.0.11").inside == FORGED
+
+
+# ---------------------------------------------------------------- looks
+
+
+def status(node: LabNode) -> NodeStatus:
+    return node.call(lambda: observing.status(here.find(None)))
+
+
+def blocking(node: LabNode) -> int:
+    return node.run(("ip", "xfrm", "policy")).text.count("action block")
+
+
+def ways(node: LabNode) -> set[str]:
+    """Peers with a route in charon's table."""
+    return {row.split()[0] for row in node.run(("ip", "route", "show", "table", IKE_TABLE)).text.splitlines()}
