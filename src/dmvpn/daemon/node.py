@@ -242,7 +242,7 @@ class Node:
 
     def _asked(self) -> None:
         for question in self._questions.read():
-            # GRE of a second cloud that no policy takes is led into the first one's device: nobody is to be asked there.
+            # GRE of a second cloud that no policy takes is led into the first one's device; nobody is asked there.
             if question.protocol in self.settings.transport_range:
                 continue
             for cloud in self.clouds.values():
