@@ -3,8 +3,8 @@
 strongSwan installs none for selectors of one protocol (kernel_netlink_ipsec.c, "the selector is not for a specific
 protocol/port"). ESP's own addresses decide where a packet leaves, so the device only has to be up and must not be lo.
 Ours is the tunnel's own: GRE that no policy takes is sent back into it, where the kernel ends it as a loop
-(ip_tunnel_xmit, counted as a collision; another cloud's at a next hop that nobody answers for). An uplink would carry it
-away in clear, and these routes outlive charon.
+(ip_tunnel_xmit, counted as a collision; another cloud's at a next hop that nobody answers for). An uplink would carry
+it away in clear, and these routes outlive charon.
 """
 
 import errno
