@@ -53,6 +53,11 @@ def pings(vpn: Vpn, source: str, target: str, count: int = 5) -> int:
     return int(answer.rsplit(" received", 1)[0].rsplit(" ", 1)[-1])
 
 
+def test_the_virtual_machine_has_the_kernel_plane(vpn: Vpn, place: str) -> None:
+    planes = {cloud.plane for router in ("hq1", *SPOKES) for cloud in vpn.status(router).clouds}
+    assert planes == {"kernel"} or place == "native"
+
+
 def test_a_hub_has_every_spokes_network_by_that_spoke(vpn: Vpn) -> None:
     assert learnt(vpn, "hq1") == {"10.1.1.0/24": "10.255.1.11", "10.1.2.0/24": "10.255.1.12"}
 
