@@ -49,7 +49,8 @@ def capture(machine: Machine, node: str, device: str, file: str) -> int:
     """As labs.capture; the packets come out as they are seen, and the file is the host's."""
     if file == "-":
         return ask(machine, "capture", node, device, "-")
-    words = _with_name(machine, ("capture", node, device, "/dev/stdout"))
+    # /dev/stdout is virtme-ng's own in there.
+    words = _with_name(machine, ("capture", node, device, "/proc/self/fd/1"))
     with Path(file).open("wb") as output:
         return machine.run(vm.dmvpn("lab", *words), output=output.fileno())
 
