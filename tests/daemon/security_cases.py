@@ -12,9 +12,11 @@ PUBLIC = Remote("203.0.113.5", 4500)
 PRIVATE = Remote("192.168.1.2", 4500)
 
 
-def child(peer: object = HIGH, *, state: str = "INSTALLED", selector: str | None = None) -> ChildSa:
+def child(
+    peer: object = HIGH, *, state: str = "INSTALLED", selector: str | None = None, mode: str = "TUNNEL"
+) -> ChildSa:
     remote = selector if selector is not None else f"{peer}/32[gre]"
-    return ChildSa("gre", "1", state, ("100.64.0.11/32[gre]",), (remote,), 0, 0, 0, 0, 1.0)
+    return ChildSa("gre", "1", state, ("100.64.0.11/32[gre]",), (remote,), 0, 0, 0, 0, 1.0, mode)
 
 
 def sa(

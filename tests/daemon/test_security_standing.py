@@ -7,18 +7,16 @@ import pytest
 from security_cases import HIGH, LOW, OTHER, PRIVATE, child, sa, terminated, up
 
 from dmvpn.daemon.security import (
-    ALIVE,
     CHILDLESS_S,
     DEFERENCE_S,
     SETTLE_S,
-    STANDING,
     TOGETHER_S,
     Down,
     Security,
     Terminate,
     connection_name,
-    standing_peers,
 )
+from dmvpn.daemon.standing import ALIVE, STANDING, standing_peers
 from dmvpn.linux.vici_client import IkeSa
 
 
@@ -37,26 +35,26 @@ from dmvpn.linux.vici_client import IkeSa
     ],
 )
 def test_a_peer_is_known_by_an_exact_selector_alone(selector: str, peers: set[object]) -> None:
-    found = standing_peers(sa("1", children=(child(selector=selector),)))
+    found = standing_peers(sa("1", children=(child(selector=selector),)), LOW, None)
     assert {str(peer) for peer in found} == {str(peer) for peer in peers}
 
 
 @pytest.mark.parametrize("state", ["CREATED", "CONNECTING", "PASSIVE", "REKEYED", "DELETING", "DESTROYING"])
 def test_an_ike_sa_in_another_state_carries_nothing(state: str) -> None:
     assert state not in ALIVE
-    assert standing_peers(sa("1", state=state)) == set()
+    assert standing_peers(sa("1", state=state), LOW, None) == set()
 
 
 @pytest.mark.parametrize("state", ["CREATED", "ROUTED", "INSTALLING", "RETRYING", "DELETING", "DELETED", "DESTROYING"])
 def test_a_child_in_another_state_carries_nothing(state: str) -> None:
     assert state not in STANDING
-    assert standing_peers(sa("1", children=(child(state=state),))) == set()
+    assert standing_peers(sa("1", children=(child(state=state),)), LOW, None) == set()
 
 
 @pytest.mark.parametrize("ike_state", sorted(ALIVE))
 @pytest.mark.parametrize("state", sorted(STANDING))
 def test_a_rekeying_interrupts_nothing(ike_state: str, state: str) -> None:
-    assert standing_peers(sa("1", state=ike_state, children=(child(state=state),))) == {HIGH}
+    assert standing_peers(sa("1", state=ike_state, children=(child(state=state),)), LOW, None) == {HIGH}
 
 
 def test_an_sa_is_reported_up_once_and_down_once() -> None:

@@ -143,12 +143,13 @@ def test_the_next_try_is_that_of_the_most_impatient_pair() -> None:
     assert security.next_due() == RETRY_FIRST_S
 
 
-def test_tries_count_from_the_last_time_it_stood() -> None:
+def test_tries_count_from_the_last_time_it_was_admitted() -> None:
     security = Security(LOW)
     security.want(HIGH, (PUBLIC,), 0.0)
     security.due(0.0)
     security.due(3.0)
     security.observe([sa("1")], 3.2)
+    security.admit(up())
     assert security.tried(HIGH) == (0, (PUBLIC,))
     security.observe([], 20.0)
     assert len(security.due(20.0)) == 1

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from dmvpn.errors import Problems
-from dmvpn.network.checks import CHECKS
+from dmvpn.identity import claims
+from dmvpn.network.checks import CHECKS, vouched
 from dmvpn.network.loading import _modelled, check
 from dmvpn.network.source import read
 
@@ -39,3 +40,8 @@ def test_every_check_finds_something_in_the_corpus() -> None:
         if network is not None:
             silent -= {a_check for a_check in silent if any(a_check(network))}
     assert sorted(a_check.__name__ for a_check in silent) == []
+
+
+def test_the_file_vouches_for_no_more_than_claims_can_hold() -> None:
+    limits = (vouched.CLAIMED_PREFIXES_LIMIT, vouched.CLAIMED_ADDRESSES_LIMIT)
+    assert limits == (claims.PREFIXES_LIMIT, claims.ADDRESSES_LIMIT)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from dmvpn.daemon.foreign import Foreign
-from dmvpn.daemon.security import Connect, Disconnect, Down, Order, Remote, Security, Terminate, Up, standing_peers
+from dmvpn.daemon.security import Connect, Disconnect, Down, Order, Remote, Security, Terminate, Up
 from dmvpn.daemon.settings import Settings
+from dmvpn.daemon.standing import standing_peers
 from dmvpn.errors import Fault
 from dmvpn.identity.claims import Claims
 from dmvpn.identity.issuer import Issuers
@@ -86,7 +87,7 @@ class Ike:
     def octets(self, nbma: Address) -> tuple[int, int]:
         """Octets to and from the peer through its SAs, as charon said at the last look."""
         if self._traffic is None:
-            self._traffic = traffic_of(self.sas)
+            self._traffic = traffic_of(self.sas, self._settings)
         return self._traffic.get(nbma, (0, 0))
 
     def tried(self, nbma: Address) -> tuple[int, tuple[Remote, ...]]:
@@ -200,21 +201,31 @@ class Ike:
         await self._perform(orders)
 
     async def _admit(self, up: Up, known: dict[str, Claims]) -> None:
-        if up.nbma in self._settings.transport_range:
-            claims = known.get(up.remote_id)
-            if claims is None or claims.transport != up.nbma or claims.network != self._settings.network:
-                what = "whose certificate carries no claims for it"
-                log.warning("%s: SA with %s, %s: ignored", up.nbma, up.remote_id, what)
-                return
-        else:
-            claims = self._foreign.claims(up.remote_id, up.nbma)
-            if claims is None:
-                log.warning("%s: SA with %s, whom the file does not name: ignored", up.nbma, up.remote_id)
-                return
+        try:
+            claims = self._claims_of(up, known)
+        except Fault as fault:
+            if not self._security.is_refused(up):
+                log.warning("%s: %s: refused", up.nbma, fault)
+            await self._perform(self._security.refuse(up, self._loop.time()))
+            return
+        self._security.admit(up)
         log.info("%s: SA up with %s at %s port %d", up.nbma, claims.router, up.remote.host, up.remote.port)
         await self._on_up(up, claims)
         self._admitted[up.nbma] = up
         self._at_the_door.pop(up.nbma, None)
+
+    def _claims_of(self, up: Up, known: dict[str, Claims]) -> Claims:
+        """Raises Fault, saying why nobody vouches for the peer."""
+        where = f"SA with {up.remote_id}"
+        if up.nbma in self._settings.transport_range:
+            claims = known.get(up.remote_id)
+            if claims is None or claims.transport != up.nbma or claims.network != self._settings.network:
+                raise Fault(where, "its certificate carries no claims for this address")
+            return claims
+        claims = self._foreign.claims(up.remote_id, up.nbma)
+        if claims is None:
+            raise Fault(where, "the file does not name it")
+        return claims
 
     def _dismiss(self, down: Down) -> None:
         self._admitted.pop(down.nbma, None)
@@ -327,13 +338,13 @@ def _claims_in(der: bytes, issuers: Issuers) -> Claims | None:
         return None
 
 
-def traffic_of(sas: tuple[IkeSa, ...]) -> dict[Address, tuple[int, int]]:
+def traffic_of(sas: tuple[IkeSa, ...], settings: Settings) -> dict[Address, tuple[int, int]]:
     """Octets out and in for each peer, over all its children."""
     found: dict[Address, tuple[int, int]] = {}
     for sa in sas:
         sent = sum(child.octets_out for child in sa.children)
         received = sum(child.octets_in for child in sa.children)
-        for nbma in standing_peers(sa):
+        for nbma in standing_peers(sa, settings.transport, settings.transport_range):
             before = found.get(nbma, (0, 0))
             found[nbma] = (before[0] + sent, before[1] + received)
     return found

@@ -10,20 +10,20 @@ Rules, each learnt by running it:
 - An IKE SA whose child was refused stays up empty: it is ended, or the next attempt finds it "existing".
 - A foreign router initiates as it likes, by its trap policy; two SAs with it are left alone, since it does not know
   which one we would keep. All else is the same, but that it is called on port 500: it may take nothing else.
+- Whoever is refused loses its SAs after a grace, each time; only an admitted peer ends our back-off.
 - A dead path is cured by terminate and initiate, never by rekeying (charon keeps the dead address).
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from dmvpn.daemon.standing import ALIVE, has_false_ends, standing_peers
 from dmvpn.linux.vici_client import IkeSa
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-STANDING = frozenset({"INSTALLED", "REKEYING", "REKEYED", "UPDATING"})
-ALIVE = frozenset({"ESTABLISHED", "REKEYING"})
 ATTEMPTED = frozenset({"CREATED", "CONNECTING"})
 RETRY_FIRST_S = 3.0
 RETRY_LAST_S = 30.0
@@ -37,6 +37,7 @@ DEFERENCE_S = 3 * SETTLE_S  # the end with the higher address leaves the choice 
 TOGETHER_S = 1.0
 RECALL_TRIES = 3  # after 0, 3 and 9 s; by then every peer has missed us, and calls by itself
 CANDIDATE_LIMIT = 8
+REFUSED_S = 3.0  # how long a refused SA may stand: the list of certificates may lag behind it
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ class Security:
         self._superfluous_since: dict[str, float] = {}  # by unique id: attempts that are needed no more
         self._restarting: set[Address] = set()
         self._last_sas: tuple[IkeSa, ...] = ()
+        self._refused_since: dict[tuple[Address, str], float] = {}  # by peer and IKE identity, while an SA stands
         self._dying: set[str] = set()  # unique ids that charon was told to end: they count no more
 
     # ------------------------------------------------------------ what is wanted
@@ -149,7 +151,7 @@ class Security:
         return self._end_all(nbma, "path dead")
 
     def _end_all(self, nbma: Address, why: str) -> list[Order]:
-        orders: list[Order] = [Terminate(sa.unique_id, why) for sa in self._last_sas if nbma in standing_peers(sa)]
+        orders: list[Order] = [Terminate(sa.unique_id, why) for sa in self._last_sas if nbma in self._peers(sa)]
         self._dying |= {order.unique_id for order in orders if isinstance(order, Terminate)}
         return orders
 
@@ -161,19 +163,50 @@ class Security:
     def standing(self, nbma: Address) -> Up | None:
         return self._standing.get(nbma)
 
+    # ------------------------------------------------------------ who may
+
+    def admit(self, up: Up) -> None:
+        """Its claims are known: what was tried so far has led somewhere."""
+        self._refused_since.pop((up.nbma, up.remote_id), None)
+        wanted = self._wanted.get(up.nbma)
+        if wanted is not None:
+            wanted.tries = 0
+
+    def is_refused(self, up: Up) -> bool:
+        return (up.nbma, up.remote_id) in self._refused_since
+
+    def refuse(self, up: Up, now: float) -> list[Order]:
+        """Nobody vouches for it: once that has been so for the grace, all its SAs end. Call it at every look."""
+        since = self._refused_since.setdefault((up.nbma, up.remote_id), now)
+        if now - since < REFUSED_S:
+            return []
+        ended = [sa for sa in self._last_sas if sa.remote_id == up.remote_id and up.nbma in self._peers(sa)]
+        self._dying |= {sa.unique_id for sa in ended}
+        return [Terminate(sa.unique_id, f"{up.remote_id} is refused") for sa in ended]
+
+    def _peers(self, sa: IkeSa) -> set[Address]:
+        return standing_peers(sa, self._own, self._transport)
+
+    def _falsely_ended(self) -> list[Order]:
+        false = [sa for sa in self._last_sas if has_false_ends(sa, self._own, self._transport)]
+        self._dying |= {sa.unique_id for sa in false}
+        why = "it is for a transport address, but not from ours"
+        return [Terminate(sa.unique_id, f"{sa.remote_id}: {why}") for sa in false]
+
     # ------------------------------------------------------------ what is
 
     def lost_charon(self) -> list[Down]:
         """charon is gone: so are all its SAs and connections. Who had one with us is called at the place it was at."""
         downs = [Down(nbma, "charon stopped") for nbma in self._standing]
         for nbma, up in self._standing.items():
-            if nbma not in self._wanted:
+            if nbma not in self._wanted and not self.is_refused(up):
                 self._recalled[nbma] = _Wanted((up.remote,))
         self._standing.clear()
         self._began.clear()
         self._doubled_since.clear()
         self._sent_before.clear()
         self._superfluous_since.clear()
+        self._refused_since.clear()
         self._last_sas = ()
         self._dying.clear()
         for wanted in (*self._wanted.values(), *self._recalled.values()):
@@ -189,13 +222,16 @@ class Security:
         self._last_sas = tuple(sa for sa in everything if sa.unique_id not in self._dying)
         by_peer: dict[Address, list[IkeSa]] = {}
         for sa in self._last_sas:
-            for nbma in standing_peers(sa):
+            for nbma in self._peers(sa):
                 by_peer.setdefault(nbma, []).append(sa)
         downs = self._downs(by_peer)
         ups = self._ups(by_peer)
         orders = self._duplicates(by_peer, now)
         orders += self._childless()
         orders += self._settled(by_peer, now)
+        orders += self._falsely_ended()
+        standing = {(nbma, sa.remote_id) for nbma, sas in by_peer.items() for sa in sas}
+        self._refused_since = {who: since for who, since in self._refused_since.items() if who in standing}
         orders += self._called_back()
         return ups, downs, orders
 
@@ -208,7 +244,7 @@ class Security:
             replaced = [
                 self._began[old.unique_id]
                 for old in self._last_sas
-                if old.unique_id in gone & self._began.keys() and standing_peers(old) & standing_peers(sa)
+                if old.unique_id in gone & self._began.keys() and self._peers(old) & self._peers(sa)
             ]
             fresh = min(replaced, default=now - sa.established_s)
             found[sa.unique_id] = self._began.get(sa.unique_id, fresh)
@@ -256,7 +292,6 @@ class Security:
                 ups.append(up)
             wanted = self._wanted.get(nbma)
             if wanted is not None:
-                wanted.tries = 0
                 # After a restart of dmvpnd nobody has named a candidate: where it stands is where it is tried again.
                 wanted.remotes = wanted.remotes or (up.remote,)
         return ups
@@ -343,37 +378,15 @@ class Security:
         return [Disconnect(name) for nbma in over for name in sorted(self._recalled.pop(nbma).connections)]
 
     def next_settle(self) -> float | None:
-        """When `observe` should look again because two SAs of one pair stand, or one is being made beside another."""
+        """When to look again: two SAs of a pair stand, one is being made beside another, or one is refused."""
         times = [since + self._settle_s(nbma) for nbma, since in self._doubled_since.items()]
         times += [since + SETTLE_S for since in self._superfluous_since.values()]
+        times += [since + REFUSED_S for since in self._refused_since.values()]
         return min(times, default=None)
-
-
-def standing_peers(sa: IkeSa) -> set[Address]:
-    """NBMA addresses that this IKE SA's children carry GRE to."""
-    if sa.state not in ALIVE:
-        return set()
-    peers = set()
-    for child in sa.children:
-        if child.state in STANDING:
-            for selector in child.remote_ts:
-                peers |= _host(selector)
-    return peers
 
 
 def _sent(sa: IkeSa) -> int:
     return sum(child.packets_out for child in sa.children)
-
-
-def _host(selector: str) -> set[Address]:
-    """The address of a host selector such as 100.64.0.12/32[gre]; nothing for a wider one."""
-    network, _, _ = selector.partition("[")
-    address, _, length = network.partition("/")
-    try:
-        host = ip_address(address)
-    except ValueError:
-        return set()
-    return {host} if length in ("", str(host.max_prefixlen)) else set()
 
 
 def connection_stem(nbma: Address) -> str:

@@ -46,10 +46,17 @@ def listing_of_file(rules: Path, table: str, family: str = "inet") -> str:
             found.append(listing(table, family))
         except Fault as fault:
             faults.append(fault)
+        except (OSError, ValueError) as error:
+            faults.append(Fault(str(rules), f"could not be tried: {error!r}"))
 
     thread = threading.Thread(target=load, name="nft-trial")
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:  # no more threads
+        raise Fault(str(rules), f"could not be tried: {error}") from error
     thread.join()
     if faults:
         raise faults[0]
+    if not found:
+        raise Fault(str(rules), "could not be tried: see the log")
     return found[0]

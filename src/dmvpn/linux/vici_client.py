@@ -82,6 +82,7 @@ class ChildSa:
     packets_in: int
     packets_out: int
     installed_s: float  # age
+    mode: str  # charon's word, "TUNNEL" or "TRANSPORT"; empty if it does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,6 +361,7 @@ def _child_sa(values: Mapping[str, Any]) -> ChildSa:
         packets_in=_integer(values, "packets-in"),
         packets_out=_integer(values, "packets-out"),
         installed_s=float(_integer(values, "install-time")),
+        mode=_text(values, "mode"),
     )
 
 

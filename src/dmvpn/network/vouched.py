@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dmvpn.network.model import Cloud, Network, Underlay
 from dmvpn.network.places import Member, announced, members
 from dmvpn.network.plan import Address, ForeignPeer, Role
+from dmvpn.network.plan import Network as Prefix
 
 IN_CLEAR = "none"  # crypto: none
 
@@ -24,6 +25,11 @@ def foreign_peers(network: Network, member: Member) -> tuple[ForeignPeer, ...]:
     cloud = network.clouds[member.cloud]
     others = (other for other in vouched_members(network, member.cloud) if other.place.name != member.place.name)
     return tuple(_foreign_peer(network, cloud, other) for other in others)
+
+
+def vouched_prefixes(network: Network, member: Member) -> tuple[Prefix, ...]:
+    """What it may announce; a hub: all that is internal."""
+    return network.prefixes if member.tunnel.role is Role.HUB else announced(member.place.site)
 
 
 def reachable_addresses(cloud: Cloud, member: Member) -> tuple[Address, ...]:
@@ -53,7 +59,7 @@ def _foreign_peer(network: Network, cloud: Cloud, member: Member) -> ForeignPeer
         identity=f"{place.name}.{network.domain}",
         nbma=next(iter(reachable_addresses(cloud, member)), None),
         overlay=member.tunnel.address,
-        prefixes=network.prefixes if member.tunnel.role is Role.HUB else announced(place.site),
+        prefixes=vouched_prefixes(network, member),
         asn=place.site.asn or 0,
         role=member.tunnel.role,
     )

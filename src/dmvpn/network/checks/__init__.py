@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 
 from dmvpn.errors import Problem
-from dmvpn.network.checks import addresses, clouds, lab, links, references, routing, security, services, sites
+from dmvpn.network.checks import addresses, clouds, lab, links, references, routing, security, services, sites, vouched
 from dmvpn.network.model import Network
 
 Check = Callable[[Network], Iterator[Problem]]
@@ -14,6 +14,7 @@ CHECKS: tuple[Check, ...] = (
     *sites.CHECKS,
     *links.CHECKS,
     *clouds.CHECKS,
+    *vouched.CHECKS,
     *routing.CHECKS,
     *security.CHECKS,
     *services.CHECKS,
