@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dmvpn.daemon import server as server_module
 from dmvpn.daemon import watching
 from dmvpn.daemon.control import ask, stream
 from dmvpn.daemon.server import Server, Stream
@@ -156,3 +157,22 @@ def test_a_reader_that_does_not_read_costs_a_bounded_amount_and_is_not_waited_fo
         await server.close()
 
     asyncio.run(asyncio.wait_for(test(), 3 * LIMIT_S))
+
+
+def test_a_reader_that_reads_nothing_loses_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "IDLE_S", 0.2)
+    path = tmp_path / "read.sock"
+
+    async def test() -> None:
+        tower, server = looking(), Server()
+        await server.open_unix(path, served(tower), mode=0o600)
+        reader, writer = await asyncio.open_unix_connection(str(path), limit=1024)
+        writer.write(json.dumps({"ask": "watch"}).encode() + b"\n")
+        assert json.loads(await reader.readline())["answer"] == "head"
+        while tower.is_watched:
+            tower.happened("blue", Log(Happening.PURGED, "x" * 500, ""))
+            await asyncio.sleep(0)
+        writer.close()
+        await server.close()
+
+    asyncio.run(asyncio.wait_for(test(), LIMIT_S))

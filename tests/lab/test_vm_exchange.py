@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from dmvpn.errors import Fault
-from dmvpn.lab import state, vm, vm_keeper
+from dmvpn.lab import state, vm, vm_image, vm_keeper, vm_kvm, vm_library
 from dmvpn.lab.vm import Machine
 from dmvpn.lab.vm_command import Command
 from dmvpn.lab.vm_wire import WINDOW, Frame, Kind, Reader, saying
@@ -235,6 +235,55 @@ def test_a_kernel_that_ends_at_once_is_told_with_its_last_words(tmp_path: Path) 
     os.waitpid(pid, 0)
     state.sweep(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+RUBBISH = """
+import socket, sys, time
+from dmvpn.lab.vm_wire import Kind, saying
+line = socket.socket(socket.AF_UNIX)
+line.connect(sys.argv[1])
+line.sendall(saying(0, Kind.READY, {}).octets() * 2 + b"rubbish, and more of it")
+time.sleep(100)
+"""
+
+
+def test_a_guest_that_says_rubbish_ends_the_machine(tmp_path: Path) -> None:
+    claim = state.claim("rubbish", tmp_path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(claim.directory / state.MACHINE_SOCKET))
+        listener.listen(1)
+        argv = (sys.executable, "-c", RUBBISH, str(claim.directory / vm_keeper.AGENT_SOCKET))
+        pid, control = vm_keeper.start(argv, claim.directory, listener, claim.lock)
+    claim.hand_over()
+    control.settimeout(20)
+    said = [control.recv(4000) for _ in range(3)]
+    assert said[:2] == [b"ready {}"] * 2
+    assert said[2].startswith(b"fault its kernel ended: virtual machine: what it says cannot be understood")
+    control.close()
+    os.waitpid(pid, 0)
+    state.sweep(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [Kind.READY, Kind.INPUT])
+def test_a_frame_that_is_not_for_a_command_is_a_fault(tmp_path: Path, kind: Kind) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen(1)
+        command = Command(tmp_path / "s", {})
+        guest, _ = listener.accept()
+    with guest:
+        guest.sendall(Frame(0, kind).octets())
+        with pytest.raises(Fault, match=f"{kind.name} is not for a command"):
+            command.attend()
+
+
+def test_a_comma_in_a_path_is_no_end_of_qemus_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vm_library, "disks", lambda _directory: [(Path("/a,b"), Path("/a,b/disk"))])
+    image = vm_image.Image(Path("/kernel"), Path("/modules"), "6.1", Path("/vng"), "qemu")
+    words = vm._argv(image, Path("/run/c,d"), kvm=vm_kvm.Verdict(""))
+    (options,) = (word for word in words if word.startswith("--qemu-opts="))
+    assert "file=/a,,b/disk,format=raw" in options
+    assert "path=/run/c,,d/agent.sock" in options
 
 
 DIES = """

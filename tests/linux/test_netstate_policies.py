@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from ipaddress import ip_network
 
 import pytest
@@ -9,9 +10,11 @@ import pytest
 from dmvpn.linux.netlink import NETLINK_XFRM
 from dmvpn.linux.netstate_file import Policy
 from dmvpn.linux.netstate_policies import Policies
+from dmvpn.linux.policy_watch import PolicyWatch
 
 Run = Callable[..., str]
 RANGE = ip_network("100.64.0.0/16")
+OURS = Policy("out", None, RANGE, None)
 
 
 @pytest.fixture
@@ -52,3 +55,26 @@ def test_policies_of_others_are_not_ours(policies: Policies, ip: Run) -> None:
     ip("xfrm", "policy", "add", "dst", "100.64.0.0/16", "proto", "gre", "dir", "out", "action", "block")
     ip("xfrm", "policy", "add", "dst", "100.64.0.0/16", "dir", "out", "action", "block", "priority", "2130706432")
     assert policies.present() == set()
+
+
+@pytest.mark.parametrize(
+    ("selector", "wakes", "left"),
+    [
+        pytest.param(("dst", "100.64.0.0/16", "proto", "gre"), "", set(), id="ours is another's now"),
+        pytest.param(
+            ("src", "192.0.2.1", "dst", "192.0.2.2", "proto", "gre"), None, {OURS}, id="charon's, of two hosts"
+        ),
+        pytest.param(("dst", "100.64.0.0/16"), None, {OURS}, id="not of GRE"),
+    ],
+)
+def test_an_update_wakes_where_it_may_have_taken_ours(
+    policies: Policies, ip: Run, selector: tuple[str, ...], wakes: str | None, left: set[Policy]
+) -> None:
+    policies.add(OURS)
+    with closing(PolicyWatch()) as watch:
+        ip("xfrm", "policy", "update", *selector, "dir", "out", "action", "allow")
+        assert watch.read() == wakes
+        assert policies.present() == left
+        policies.put(OURS)
+        assert watch.read() is None, "our own is no news"
+    assert policies.present() == {OURS}

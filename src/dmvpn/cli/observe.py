@@ -39,9 +39,10 @@ def status(network: NetworkOption = None, as_json: JsonOption = False) -> None:
         for cloud in found.clouds:
             own = " ".join(cloud.addresses)
             say(f"{cloud.name}: {cloud.role} {own} on {cloud.device}, MTU {cloud.mtu_octets}")
-            aes = f"{cloud.plane} (AES: {'yes' if found.aes else 'no'})"
+            aes = "AES in the processor" if found.aes else "no AES in the processor"
             if cloud.encrypted:
-                say(f"{cloud.name}: {aes} plane" + (f", GRE socket {cloud.socket}" if cloud.plane != "kernel" else ""))
+                gre = f", GRE socket {cloud.socket}" if cloud.plane != "kernel" else ""
+                say(f"{cloud.name}: {cloud.plane} plane, {aes}{gre}")
             else:
                 say(f"{cloud.name}: {cloud.plane} plane, IN CLEAR: crypto is none", style="red")
             if cloud.drops:

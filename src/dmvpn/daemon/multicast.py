@@ -6,6 +6,7 @@ that registrations need.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from dmvpn.errors import Fault
@@ -18,6 +19,7 @@ log = logging.getLogger("dmvpnd.multicast")
 WHOLE_OCTETS = 0xFFFB  # NFLOG's most: 65535 with its attribute header
 COPIES_EACH_S = 20_000  # of all packets together
 COPIES_AT_ONCE = 20_000  # one packet to every member of the largest cloud, and OSPF's burst of them
+COPIES_A_TURN = 256  # of the loop, which has registrations to answer in between
 
 
 class Multicast:
@@ -32,6 +34,8 @@ class Multicast:
         self._copies = Copies(device)
         self._allowance = float(COPIES_AT_ONCE)
         self._counted_at = self._loop.time()
+        self._waiting: deque[tuple[bytes, tuple[Address, ...]]] = deque()  # what is left to send, and to whom
+        self._next_turn: asyncio.Handle | None = None
         try:
             self._packets = LoggedPackets(group, WHOLE_OCTETS)
         except Fault:
@@ -42,6 +46,8 @@ class Multicast:
         self._loop.add_reader(self._packets.fileno(), self._readable)
 
     def close(self) -> None:
+        if self._next_turn is not None:
+            self._next_turn.cancel()
         self._loop.remove_reader(self._packets.fileno())
         self._packets.close()
         self._copies.close()
@@ -53,11 +59,34 @@ class Multicast:
             if not self._may_send(len(members)):
                 self._count("multicast-limit", len(members))
                 continue
+            self._waiting.append((packet.head, members))
+        self._send_some()
+        if self._waiting:
+            # Until these are sent, more of them wait in the kernel, whose buffer is bounded.
+            self._loop.remove_reader(self._packets.fileno())
+            self._next_turn = self._loop.call_soon(self._continue)
+
+    def _continue(self) -> None:
+        self._next_turn = None
+        self._send_some()
+        if self._waiting:
+            self._next_turn = self._loop.call_soon(self._continue)
+        else:
+            self.open()
+
+    def _send_some(self) -> None:
+        left = COPIES_A_TURN
+        while self._waiting and left > 0:
+            octets, members = self._waiting.popleft()
+            now, later = members[:left], members[left:]
+            left -= len(now)
             try:
-                missed = len(members) - self._copies.send(packet.head, members)
+                missed = len(now) - self._copies.send(octets, now)
             except Fault as fault:
                 log.warning("%s", fault)
-                missed = len(members)
+                missed, later = len(members), ()
+            if later:
+                self._waiting.appendleft((octets, later))
             if missed:
                 self._count("multicast-failed", missed)
 

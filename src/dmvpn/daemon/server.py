@@ -96,8 +96,10 @@ def _session(
         clients[source] += 1
         try:
             await _answer_all(reader, writer, handler)
-        except (ConnectionError, TimeoutError):
+        except ConnectionError:
             pass
+        except TimeoutError:
+            writer.transport.abort()  # close() would wait for whoever does not read
         finally:
             clients[source] -= 1
             if not clients[source]:
@@ -140,24 +142,28 @@ async def _answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 
 
 async def _stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stream: Stream) -> None:
-    """A reader may take its time, since what waits for it is bounded at the source; one that hangs up ends it."""
+    """A reader may be slow, since what waits for it is bounded at the source; one that hangs up ends it, and so does
+    one that reads nothing for IDLE_S: places are few. Raises TimeoutError for that one.
+    """
     gone = asyncio.create_task(reader.read(1))
     pouring = asyncio.create_task(_pour(writer, stream))
     try:
         await asyncio.wait((gone, pouring), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (gone, pouring):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
-                await task
-        await stream.items.aclose()
+        try:
+            for task in (gone, pouring):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+                    await task
+        finally:
+            await stream.items.aclose()
 
 
 async def _pour(writer: asyncio.StreamWriter, stream: Stream) -> None:
     writer.write(json.dumps({"ok": True, "answer": stream.head}).encode() + b"\n")
     async for item in stream.items:
         writer.write(json.dumps({"ok": True, "answer": item}).encode() + b"\n")
-        await writer.drain()
+        await asyncio.wait_for(writer.drain(), IDLE_S)
 
 
 async def _reply(line: bytes, handler: Handler) -> dict[str, Any] | Stream:

@@ -170,6 +170,11 @@ def _await_guest(control: socket.socket, machine: Machine) -> None:
         raise Fault("virtual machine", rest.decode(errors="replace") or "its keeper died while it started")
 
 
+def _in_options(path: Path) -> str:
+    """A path as a value among qemu's options: a comma in it is written twice. qemu(1), -drive."""
+    return str(path).replace(",", ",,")
+
+
 def _argv(image: Image, scratch: Path, *, kvm: vm_kvm.Verdict) -> tuple[str, ...]:
     """virtme-ng(1): the host's root read-only, a second export of it that the guest caches, one port for our agent."""
     guest = Path(__file__).with_name("vm_guest.sh")
@@ -179,8 +184,12 @@ def _argv(image: Image, scratch: Path, *, kvm: vm_kvm.Verdict) -> tuple[str, ...
     options = (
         *("-fsdev", "local,id=dmvpnhost,path=/,security_model=none,readonly=on,multidevs=remap"),
         *("-device", "virtio-9p-pci,fsdev=dmvpnhost,mount_tag=dmvpn.host"),
-        *(word for _, disk in libraries for word in ("-drive", f"file={disk},format=raw,if=virtio,readonly=on")),
-        *("-chardev", f"socket,id=dmvpnagent,path={scratch / vm_keeper.AGENT_SOCKET}"),
+        *(
+            word
+            for _, disk in libraries
+            for word in ("-drive", f"file={_in_options(disk)},format=raw,if=virtio,readonly=on")
+        ),
+        *("-chardev", f"socket,id=dmvpnagent,path={_in_options(scratch / vm_keeper.AGENT_SOCKET)}"),
         *("-device", "virtio-serial-pci,id=dmvpnserial"),
         *("-device", f"virtserialport,bus=dmvpnserial.0,chardev=dmvpnagent,name={PORT}"),
     )

@@ -133,9 +133,13 @@ class Command:
                         _write(2, frame.content)
                     case Kind.EXIT:
                         return frame.number()
-                    case _:
+                    case Kind.ACK:  # ours, for `wake`: the guest's own stay in `frames`
                         os.read(wake, 64)
                         self._pass_signals(said)
+                    case _:
+                        raise Fault(
+                            "virtual machine", f"{frame.kind.name} is not for a command", "this is a bug of the lab"
+                        )
         raise Fault("virtual machine", "it ended")
 
     def _pass_signals(self, said: list[int]) -> None:

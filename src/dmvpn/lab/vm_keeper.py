@@ -100,10 +100,12 @@ class _Exchange:
         commands = await asyncio.start_unix_server(self._command_came, sock=self._listener)
         self._control.settimeout(0.0)
         loop.add_reader(self._control, self._hear_starter)
-        async with agent, commands:
-            watching = asyncio.create_task(self._watch(child))
-            await self._over.wait()
-            watching.cancel()
+        watching = asyncio.create_task(self._watch(child))
+        await self._over.wait()
+        watching.cancel()
+        # Not `async with`: from Python 3.12 on that waits for every command that is still connected.
+        for server in (agent, commands):
+            server.close()
         with suppress(OSError):
             words = " | ".join(bytes(self._console).decode(errors="replace").split("\r\n"))
             self._control.send(f"fault its kernel ended: {words[-CONSOLE_SHOWN:].strip(' |')}".encode())
@@ -154,14 +156,23 @@ class _Exchange:
     async def _guest_came(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._guest = writer
         frames = Reader()
-        while octets := await reader.read(4 * CHUNK):
-            for frame in frames.feed(octets):
-                if frame.kind is Kind.READY:
-                    self._control.send(b"ready " + frame.content)
-                client = self._clients.get(frame.channel)
-                if client is not None:
-                    client.write(frame.octets())  # bounded: the command acknowledges what it has taken
-        self._over.set()
+        try:
+            while octets := await reader.read(4 * CHUNK):
+                for frame in frames.feed(octets):
+                    self._pass_on(frame)
+        except (Fault, ConnectionError) as refusal:
+            self._console += f"\r\n{refusal}".encode()
+        finally:
+            self._over.set()  # or commands wait for ever
+
+    def _pass_on(self, frame: Frame) -> None:
+        if frame.kind is Kind.READY:
+            # Who started the machine hears it once, and is gone after `detach`.
+            with suppress(OSError):
+                self._control.send(b"ready " + frame.content)
+        client = self._clients.get(frame.channel)
+        if client is not None:
+            client.write(frame.octets())  # bounded: the command acknowledges what it has taken
 
     async def _command_came(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._guest is None:

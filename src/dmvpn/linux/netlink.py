@@ -155,8 +155,8 @@ class Requests:
         self.close()
 
     def ask(self, where: str, kind: int, flags: int, payload: bytes) -> None:
-        """Send one request and wait for its acknowledgement. Raises NetlinkRefusal."""
-        sequence = self._send(kind, NLM_F_REQUEST | NLM_F_ACK | flags, payload)
+        """Send one request and wait for its acknowledgement. Raises NetlinkRefusal; Fault if no answer can be had."""
+        sequence = self._send(where, kind, NLM_F_REQUEST | NLM_F_ACK | flags, payload)
         while True:
             for message in self._receive(where):
                 if message.sequence == sequence and message.kind == NLMSG_ERROR:
@@ -164,8 +164,8 @@ class Requests:
                     return
 
     def fetch(self, where: str, kind: int, payload: bytes) -> Message:
-        """Ask for one object. Raises NetlinkRefusal."""
-        sequence = self._send(kind, NLM_F_REQUEST, payload)
+        """Ask for one object. Raises as `ask` does."""
+        sequence = self._send(where, kind, NLM_F_REQUEST, payload)
         while True:
             for message in self._receive(where):
                 if message.sequence != sequence:
@@ -175,7 +175,7 @@ class Requests:
                 return message
 
     def dump(self, where: str, kind: int, payload: bytes) -> list[Message]:
-        """All objects of a kind; repeated when the kernel says that they changed under the walk."""
+        """All objects of a kind; repeated when the kernel says that they changed under the walk. Raises as `ask`."""
         for _attempt in range(_DUMP_ATTEMPTS):
             found, interrupted = self._dump_once(where, kind, payload)
             if not interrupted:
@@ -183,7 +183,7 @@ class Requests:
         return found
 
     def _dump_once(self, where: str, kind: int, payload: bytes) -> tuple[list[Message], bool]:
-        sequence = self._send(kind, NLM_F_REQUEST | NLM_F_DUMP, payload)
+        sequence = self._send(where, kind, NLM_F_REQUEST | NLM_F_DUMP, payload)
         found: list[Message] = []
         interrupted = False
         while True:
@@ -197,9 +197,12 @@ class Requests:
                     _raise_error(where, message)
                 found.append(message)
 
-    def _send(self, kind: int, flags: int, payload: bytes) -> int:
+    def _send(self, where: str, kind: int, flags: int, payload: bytes) -> int:
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-        self._socket.send(_HEADER.pack(16 + len(payload), kind, flags, self._sequence, 0) + payload)
+        try:
+            self._socket.send(_HEADER.pack(16 + len(payload), kind, flags, self._sequence, 0) + payload)
+        except OSError as error:
+            raise Fault(where, f"the kernel cannot be asked: {error.strerror or error}") from error
         return self._sequence
 
     def _receive(self, where: str) -> Iterator[Message]:
@@ -207,6 +210,8 @@ class Requests:
             return messages(self._socket.recv(_READ_OCTETS))
         except TimeoutError as error:
             raise Fault(where, f"the kernel did not answer within {_REPLY_LIMIT_S:.0f} s") from error
+        except OSError as error:  # ENOBUFS: its answer found no room, and does not come again
+            raise Fault(where, f"the kernel's answer is lost: {error.strerror or error}") from error
 
 
 class Events:

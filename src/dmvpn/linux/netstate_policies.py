@@ -17,7 +17,7 @@ from dmvpn.linux.netstate_file import DIRECTIONS, Network, Policy
 
 PRIORITY = 0x7F000000
 
-_NEWPOLICY, _DELPOLICY, _GETPOLICY = 0x13, 0x14, 0x15
+_NEWPOLICY, _DELPOLICY, _GETPOLICY, _UPDPOLICY = 0x13, 0x14, 0x15, 0x19
 _BLOCK = 1
 _GRE = socket.IPPROTO_GRE
 _UNLIMITED = (1 << 64) - 1
@@ -53,8 +53,12 @@ class Policies:
         return {policy for policy in (policy_of(row.payload) for row in rows) if policy is not None}
 
     def add(self, policy: Policy) -> None:
-        rest = _REST.pack(PRIORITY, 0, DIRECTIONS.index(policy.direction), _BLOCK, 0, 0)
-        self._requests.ask(str(policy), _NEWPOLICY, NLM_F_CREATE, _selector(policy) + _LIFETIMES + rest)
+        """Raises NetlinkRefusal (EEXIST) if there is one with its selector."""
+        self._requests.ask(str(policy), _NEWPOLICY, NLM_F_CREATE, _whole(policy))
+
+    def put(self, policy: Policy) -> None:
+        """As `add`; one with its selector gives way."""
+        self._requests.ask(str(policy), _UPDPOLICY, NLM_F_CREATE, _whole(policy))
 
     def remove(self, policy: Policy) -> None:
         """One that is not there is no fault."""
@@ -64,6 +68,11 @@ class Policies:
         except NetlinkRefusal as refusal:
             if refusal.errno != errno.ENOENT:
                 raise
+
+
+def _whole(policy: Policy) -> bytes:
+    rest = _REST.pack(PRIORITY, 0, DIRECTIONS.index(policy.direction), _BLOCK, 0, 0)
+    return _selector(policy) + _LIFETIMES + rest
 
 
 def _selector(policy: Policy) -> bytes:
@@ -110,6 +119,18 @@ def policy_of(payload: bytes) -> Policy | None:
         destination=_network(destination[:octets], to_bits),
         gre_key=int.from_bytes(upper + lower) if any(lower_mask) else None,
     )
+
+
+def may_displace(payload: bytes) -> bool:
+    """Whether a policy that was updated can have the selector of one of ours, and is none of ours.
+
+    charon's, which it updates with each SA, are between two hosts. Ours never are.
+    """
+    if len(payload) < _SELECTOR.size or policy_of(payload) is not None:
+        return False
+    *_, family, to_bits, from_bits, protocol, device, _ = _SELECTOR.unpack_from(payload)
+    host_bits = 32 if family == socket.AF_INET else 128
+    return (protocol, device) == (_GRE, 0) and (to_bits, from_bits) != (host_bits, host_bits)
 
 
 def _network(octets: bytes, bits: int) -> Network | None:

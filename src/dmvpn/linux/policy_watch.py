@@ -7,15 +7,15 @@ from pathlib import Path
 
 from dmvpn.linux.netlink import NETLINK_XFRM, Events, attributes
 from dmvpn.linux.netstate_file import NetState, Policy, load, locked
-from dmvpn.linux.netstate_policies import ID_OCTETS, Policies, policy_of
+from dmvpn.linux.netstate_policies import ID_OCTETS, Policies, may_displace, policy_of
 
 _GROUP_POLICY = 4
-_DELETED, _FLUSHED = 0x14, 0x1D
+_DELETED, _UPDATED, _FLUSHED = 0x14, 0x19, 0x1D
 _POLICY = 7  # XFRMA_POLICY: the policy that was deleted
 
 
 class PolicyWatch:
-    """Policies that go away. For loop.add_reader(): fileno() and a read that never blocks."""
+    """Policies that go away or become others. For loop.add_reader(): fileno() and a read that never blocks."""
 
     def __init__(self) -> None:
         self._events = Events((_GROUP_POLICY,), NETLINK_XFRM)
@@ -35,6 +35,9 @@ class PolicyWatch:
                 # charon's own come and go with each SA.
                 policy = attributes(message.payload, ID_OCTETS).get(_POLICY, b"")
                 touched = touched or policy_of(policy) is not None
+            if message.kind == _UPDATED:
+                # One with the selector of ours replaces it, whatever its priority and action.
+                touched = touched or may_displace(message.payload)
             touched = touched or message.kind == _FLUSHED
         return "" if touched else None
 
@@ -55,7 +58,7 @@ def put_back(path: Path) -> None:
         present = policies.present()
         for policy in _kept(wanted):
             if policy not in present:
-                policies.add(policy)
+                policies.put(policy)
 
 
 def _kept(wanted: NetState) -> tuple[Policy, ...]:

@@ -102,7 +102,8 @@ def _in_clear(network: Network, cloud: Cloud, member: Member) -> Iterator[Proble
     for other in _with_foreign(network, member.place):
         if member.place.ours and uplinks & set(Member(member.place, other, member.place.router.tunnels[other]).over):
             what = f"{router} is in {name} (crypto: none) and in {other} (foreign routers) over the same uplink"
-            yield Problem(member.key, what, f"write over: with another uplink: {other} takes all GRE of its own")
+            taken = f"{what}, where IPsec takes all GRE for {other}"
+            yield Problem(member.key, taken, "write over: at both tunnels, with no uplink in common")
 
 
 def _with_foreign(network: Network, place: Place) -> Iterator[str]:
