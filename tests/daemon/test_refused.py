@@ -60,6 +60,17 @@ def test_another_identity_at_the_same_address_is_let_alone() -> None:
     assert terminated(security.refuse(up(), REFUSED_S)) == ["1"]
 
 
+def test_a_refused_sa_ends_though_a_newer_one_of_somebody_else_stands_there() -> None:
+    security = Security(LOW, transport=IPv4Network("10.0.0.0/8"))
+    security.observe([sa("1")], 0.0)
+    security.refuse(up(), 0.0)
+    both = [sa("1", age_s=3.0), replace(sa("2", age_s=0.0), remote_id="c.example.net")]
+    assert security.observe(both, 1.0)[2] == []
+    assert terminated(security.observe(both, REFUSED_S)[2]) == ["1"]
+    security.observe(both, REFUSED_S)
+    assert security.next_settle() is None
+
+
 def test_a_refused_peer_is_called_with_the_back_off_of_one_that_does_not_answer() -> None:
     security = Security(LOW)
     security.want(HIGH, (PUBLIC,), 0.0)

@@ -190,8 +190,7 @@ class Security:
     def _falsely_ended(self) -> list[Order]:
         false = [sa for sa in self._last_sas if has_false_ends(sa, self._own, self._transport)]
         self._dying |= {sa.unique_id for sa in false}
-        why = "it is for a transport address, but not from ours"
-        return [Terminate(sa.unique_id, f"{sa.remote_id}: {why}") for sa in false]
+        return [Terminate(sa.unique_id, "it is for a transport address, but not from ours") for sa in false]
 
     # ------------------------------------------------------------ what is
 
@@ -232,6 +231,10 @@ class Security:
         orders += self._falsely_ended()
         standing = {(nbma, sa.remote_id) for nbma, sas in by_peer.items() for sa in sas}
         self._refused_since = {who: since for who, since in self._refused_since.items() if who in standing}
+        hidden = [
+            Up(*who, up.remote) for who in self._refused_since if (up := self._standing[who[0]]).remote_id != who[1]
+        ]
+        orders += [order for up in hidden for order in self.refuse(up, now)]
         orders += self._called_back()
         return ups, downs, orders
 
