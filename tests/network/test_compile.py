@@ -204,7 +204,7 @@ def test_a_secret_that_is_not_there_is_not_left_out(secrets: dict[str, bytes], f
     ],
 )
 def test_the_plane_is_chosen(word: str, planes: tuple[Plane, ...], plane: Plane) -> None:
-    text = (EXAMPLES / "demo.yaml").read_text().replace("plane: userspace", f"plane: {word}")
+    text = (EXAMPLES / "demo.yaml").read_text().replace("routing: bgp", f"routing: bgp, plane: {word}")
     assert compile_plan(load(text, "demo"), "par1", planes=planes).clouds[0].plane is plane
 
 
