@@ -1,4 +1,4 @@
-"""What needs GRE and ESP in the kernel: hubs side by side, the first packet, a dying hub, the kernel plane's throughput.
+"""What needs GRE and ESP in the kernel: hubs side by side, the first packet, a dying hub, throughput.
 
 `python -m bench kernel` measures on this machine; `python -m bench vm` runs the same in a virtual machine with Debian's
 stock kernel. Emulated, that is several times slower than a machine: what counts is how two things compare there.

@@ -44,7 +44,9 @@ def test_the_routers_word_counts_before_the_clouds(
 ) -> None:
     own = f"      par1:\n        plane: {at_router}\n" if at_router else "      par1:\n"
     text = (Path(__file__).parents[2] / "examples" / "demo.yaml").read_text()
-    text = text.replace("routing: bgp", f"routing: bgp, plane: {at_cloud}").replace("      par1: # the", f"{own}        # the")
+    text = text.replace("routing: bgp", f"routing: bgp, plane: {at_cloud}").replace(
+        "      par1: # the", f"{own}        # the"
+    )
     network = load(text, "demo.yaml")
     assert compile_plan(network, "par1", planes=BOTH).clouds[0].plane is plane
     assert plane_is_open(network, "par1") is is_open
