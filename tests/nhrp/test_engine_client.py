@@ -171,6 +171,17 @@ def test_a_refresh_has_a_new_id_and_a_hub_silent_for_four_of_them_is_down() -> N
     assert happened(reply(bench, 0)) == ["hub-up"]
 
 
+def test_a_refresh_is_no_new_beginning() -> None:
+    bench = bench_in(UP, hubs=(replace(HUB_SETTING, ours=False),))
+    age = bench.view().hubs[0].age_s
+    assert REQUEST in names(bench.wait(200.0))
+    assert bench.view().hubs[0].age_s >= age + 199.9
+    reply(bench, 0)
+    assert bench.view().hubs[0].age_s >= age + 199.9
+    bench.down(HUB_NBMA)
+    assert bench.view().hubs[0].age_s < 1.0
+
+
 def test_after_code_14_it_purges_its_own_and_registers_anew_two_seconds_later() -> None:
     bench = bench_in(REGISTERING)
     before = request_of(bench).request_id

@@ -293,7 +293,9 @@ class RegistrationClient:
             self._core.log(Happening.HUB_DOWN, hub.setting.name, reason)
 
     def _turn(self, hub: Hub, state: HubState, reason: str) -> None:
-        if (hub.state, hub.reason) != (state, reason):
+        # A hub that is up is asked again three times in a holding time; it has been up since it came up.
+        asked_again = hub.is_up and state in (HubState.REGISTERING, HubState.UP)
+        if (hub.state, hub.reason) != (state, reason) and not asked_again:
             hub.since = self._core.now
         hub.state = state
         hub.reason = reason
