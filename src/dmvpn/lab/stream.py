@@ -26,7 +26,7 @@ from dmvpn.linux.pace import patience
 PORT: Final = 7007
 TTL: Final = 64
 _IP_RECVTTL: Final = 12  # linux/in.h; Python 3.11 does not name it
-LATEST_REPLY_S: Final = 1.0  # a packet without a reply by then is lost
+LATEST_REPLY_S: Final = patience(1.0)  # a packet without a reply by then is lost
 DIRECT_ROUTERS: Final = 2
 _RECORD = struct.Struct("=BxxxIdII")  # kind, sequence, time, routers there, routers back
 _SENT, _REPLIED = 1, 2
