@@ -16,9 +16,9 @@ check: style ## the fast part of the tests: style, types, rooms, unit and proper
 	$(PYTEST) -q -n 2 -m 'not kernel and not lab and not slow and not vm'
 
 # One run, one after the other: what measures and what starts routers wants the machine for itself.
-# Two long ones of the virtual machine are left to `make vm-test`: emulated they would take the run beyond 40 minutes.
-test: style ## all tests but two long ones of vm-test (root, or what needs it is skipped by name)
-	$(PYTEST) -q --ignore=tests/interop --ignore=tests/vpn/test_vpn_nat_kernel.py
+# Interop is left to make interop: emulated it would take the run beyond 40 minutes.
+test: style ## all tests but interop (root, or what needs it is skipped by name)
+	$(PYTEST) -q --ignore=tests/interop
 
 vm-test: ## the tests that need a stock kernel, in one virtual machine (root)
 	@scripts/setup vm
