@@ -9,17 +9,17 @@ package=$1 modules=$2 libraries=$3
 shift 3
 kernel=$(uname -r)
 mount --make-rprivate /
-mkdir -p /run/host /run/own /run/root
+mkdir -p /run/host /run/own /run/new
 mount -t 9p -o trans=virtio,version=9p2000.L,cache=loose,ro,access=any,msize=512000 dmvpn.host /run/host
 mount -t tmpfs -o mode=0755,size=75% tmpfs /run/own
 mkdir /run/own/files /run/own/work
-mount -t overlay -o lowerdir=/run/host,upperdir=/run/own/files,workdir=/run/own/work overlay /run/root
-cd /run/root
-for one in proc sys dev; do mount --rbind "/$one" "/run/root/$one"; done
-mount -t tmpfs -o mode=0755 tmpfs /run/root/run
-mkdir -p "/run/root/usr/lib/modules" /run/root/run/lock /run/root/run/host
-rm -rf "/run/root/usr/lib/modules/$kernel"
-ln -s "$modules" "/run/root/usr/lib/modules/$kernel"
+mount -t overlay -o lowerdir=/run/host,upperdir=/run/own/files,workdir=/run/own/work overlay /run/new
+cd /run/new
+for one in proc sys dev; do mount --rbind "/$one" "/run/new/$one"; done
+mount -t tmpfs -o mode=0755 tmpfs /run/new/run
+mkdir -p "/run/new/usr/lib/modules" /run/new/run/lock /run/new/run/host
+rm -rf "/run/new/usr/lib/modules/$kernel"
+ln -s "$modules" "/run/new/usr/lib/modules/$kernel"
 pivot_root . run/host
 umount -l /run/host
 rmdir /run/host
