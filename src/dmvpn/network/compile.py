@@ -52,7 +52,7 @@ def compile_plan(
         uplinks=uplinks,
         lans=planned_lans(place),
         clouds=clouds,
-        ike=_ike(network, place),
+        ike=planned_ike(network, place),
         registry=registry(network.network),
         openings=tuple(_openings(plane, uplinks, clouds)),
         not_rendered=not_rendered(network, place),
@@ -97,7 +97,8 @@ def _memberships(place: Place) -> Iterator[Member]:
     return (Member(place, cloud, tunnel) for cloud, tunnel in place.router.tunnels.items())
 
 
-def _ike(network: Network, place: Place) -> Ike:
+def planned_ike(network: Network, place: Place) -> Ike:
+    """What one router's charon is told, of ours or foreign."""
     # One SA carries all clouds between two routers, so a check has seen to it that they agree.
     clouds = [network.clouds[name] for name in place.router.tunnels]
     profile = crypto_profile(network, next(filter(is_encrypted, clouds), clouds[0]))

@@ -5,16 +5,15 @@ from dataclasses import replace
 
 from dmvpn.errors import WrongInput
 from dmvpn.network import plan
-from dmvpn.network.clouds import crypto_profile, planned_cloud
+from dmvpn.network.clouds import planned_cloud
+from dmvpn.network.compile import planned_ike
 from dmvpn.network.loading import NO_SECRETS
 from dmvpn.network.model import Network
-from dmvpn.network.places import NHRPD, Member, Place, announced, hubs, places
-from dmvpn.network.plan import ForeignPlan, Ike, Plane
+from dmvpn.network.places import NHRPD, Member, announced, hubs, places
+from dmvpn.network.plan import ForeignPlan, Plane
 from dmvpn.network.ports import planned_lans, planned_uplinks
 from dmvpn.network.registry import registry
-from dmvpn.network.vouched import is_encrypted, reachable_addresses
-
-IKE_PORT, IKE_NAT_PORT = 500, 4500
+from dmvpn.network.vouched import reachable_addresses
 
 
 def nhrpd_routers(network: Network) -> tuple[str, ...]:
@@ -42,7 +41,7 @@ def compile_foreign(network: Network, router: str, *, secrets: Mapping[str, byte
         uplinks=planned_uplinks(place),
         lans=planned_lans(place),
         clouds=tuple(_cloud(network, member, secrets) for member in members),
-        ike=_ike(network, place),
+        ike=planned_ike(network, place),
         registry=registry(network.network),
         openings=(),
         not_rendered=(),
@@ -58,18 +57,4 @@ def _cloud(network: Network, member: Member, secrets: Mapping[str, bytes]) -> pl
         planned,
         hubs=tuple(replace(hub, nbma=outside[hub.router][0]) for hub in planned.hubs if outside[hub.router]),
         underlay_address=next(iter(reachable_addresses(cloud, member)), None),
-    )
-
-
-def _ike(network: Network, place: Place) -> Ike:
-    clouds = [network.clouds[name] for name in place.router.tunnels]
-    profile = crypto_profile(network, next(filter(is_encrypted, clouds), clouds[0]))
-    return Ike(
-        ike_proposal=profile.ike,
-        esp_proposal=profile.esp,
-        rekey_s=profile.rekey,
-        identity=f"{place.name}.{network.domain}",
-        port=IKE_PORT,
-        nat_port=IKE_NAT_PORT,
-        dpd_delay_s=profile.dpd_delay,
     )
