@@ -6,7 +6,8 @@ stock kernel. Emulated, that is several times slower than a machine: what counts
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from rich.console import Console
@@ -14,45 +15,60 @@ from rich.table import Table
 
 from bench import first, hubs, kernel_ways, load
 from bench.first import DeathRun, FirstRun
-from bench.hubs import FrrHub, HubRun, OurHub
+from bench.hubs import FrrHub, Hub, HubRun, OurHub
+from bench.load import TcpRun
 from bench.namespaces import Stage
 from bench.report import save, spread
 from dmvpn.errors import Fault
 from dmvpn.linux import kernel_facts
 
 PARTS: Final = ("hub", "first", "death", "throughput")
-TCP_S: Final = 8.0
+PAIRS: Final = 5  # of TCP runs, for each run asked for: one says little
 
 
-def measure(console: Console, parts: Sequence[str], runs: int, sizes: Sequence[int]) -> None:
-    """The parts one after the other, each with its table. Raises Fault where the kernel lacks GRE or ESP."""
+def measure(console: Console, parts: Sequence[str], runs: int, sizes: Sequence[int], tcp_s: float) -> int:
+    """The parts one after the other, each with its table; 1 if one of them failed, and the others are there then too.
+
+    `tcp_s` is the length of a TCP run. Raises Fault where the kernel lacks GRE or ESP.
+    """
     if not kernel_facts.has_kernel_plane():
         raise Fault("bench", "this kernel has no GRE or no ESP", "run it in a virtual machine: python -m bench vm")
     tasks: dict[str, Callable[[Console, int], list[Any]]] = {
-        "hub": lambda console, runs: _hub(console, runs, sizes),
+        "hub": lambda console, runs: measure_hubs(console, runs, sizes, (OurHub(), FrrHub())),
         "first": _first,
         "death": _death,
-        "throughput": _throughput,
+        "throughput": lambda console, runs: _throughput(console, runs, tcp_s),
     }
+    status = 0
     for part in parts:
-        found = tasks[part](console, runs)
+        try:
+            found = tasks[part](console, runs)
+        except Fault as fault:
+            console.print(f"{part}: {fault}")
+            status = 1
+            continue
         console.print(f"written to {save(part, found)}")
+    return status
 
 
-def _hub(console: Console, runs: int, sizes: Sequence[int]) -> list[HubRun]:
+def measure_hubs(console: Console, runs: int, sizes: Sequence[int], side_by_side: Sequence[Hub]) -> list[HubRun]:
     hubs.enlarge_neighbour_table()
     found: list[HubRun] = []
     for size in sizes:
         for _ in range(runs):
-            for hub in (OurHub(), FrrHub()):
-                found.append(hubs.measure(hub, size))
+            for hub in side_by_side:
+                try:
+                    found.append(hubs.measure(hub, size))
+                except Fault as fault:  # the other rows are wanted, and beside it this is a result too
+                    console.print(f"{hub.name}, {size}: {fault}")
+                    continue
                 console.print(_line(found[-1]))
     table = Table(title="One hub, so many spokes, no IPsec")
     columns = ("new/s", "refreshes/s", "CPU us per new one", "CPU us per refresh", "octets per binding", "lost")
     for column in ("hub", "bindings", *columns):
         table.add_column(column, justify="left" if column == "hub" else "right")
     for size in sizes:
-        for name in (OurHub.name, FrrHub.name):
+        for name in (hub.name for hub in side_by_side):
             rows = [run for run in found if (run.hub, run.bindings) == (name, size)]
             figures = (
                 [run.new_per_s for run in rows],
@@ -96,7 +112,11 @@ def _death(console: Console, runs: int) -> list[DeathRun]:
     found = []
     for _ in range(runs):
         for bfd in (True, False):
-            found.append(first.death(bfd=bfd))
+            try:
+                found.append(first.death(bfd=bfd))
+            except Fault as fault:
+                console.print(f"{'BFD' if bfd else 'no BFD'}: {fault}")
+                continue
             console.print(_line(found[-1]))
     table = Table(title="The hub that relays falls silent: nothing arrives for")
     for column in ("", "seconds"):
@@ -107,17 +127,31 @@ def _death(console: Console, runs: int) -> list[DeathRun]:
     return found
 
 
-def _throughput(console: Console, runs: int) -> list[dict[str, Any]]:
-    """A, B, A, B: the machine's other work hits both; the ratio is that of neighbours."""
-    found: list[dict[str, Any]] = []
-    for _ in range(runs):
+@dataclass(frozen=True, slots=True)
+class WayRun:
+    """One TCP run through a way of kernel_ways."""
+
+    way: str
+    tcp: TcpRun
+
+
+def _throughput(console: Console, runs: int, tcp_s: float) -> list[WayRun]:
+    """Both stand side by side and carry in turns, A B B A: the machine's other work hits both alike."""
+    found: list[WayRun] = []
+    with ExitStack() as stages:
+        ready = []
         for way in kernel_ways.WAYS:
-            with Stage() as stage:
-                way.set_up(stage)
-                run = load.tcp(stage, TCP_S)
-            found.append({"way": way.name, **asdict(run)})
-            console.print(f"{way.name}: {run.mbit_per_s:,.1f} Mbit/s")
-    bare, plane = ([row["mbit_per_s"] for row in found if row["way"] == way.name] for way in kernel_ways.WAYS)
+            stage = stages.enter_context(Stage(way.name.split()[0]))
+            way.set_up(stage)
+            load.reach(stage)
+            load.tcp(stage, tcp_s)  # the first one is not counted: caches, neighbours, and ESP's first packets
+            ready.append((way, stage))
+        for pair in range(PAIRS * runs):
+            for way, stage in ready if pair % 2 == 0 else reversed(ready):
+                run = load.tcp(stage, tcp_s)
+                found.append(WayRun(way.name, run))
+                console.print(f"{way.name}: {run.mbit_per_s:,.1f} Mbit/s, {run.retransmits} segments again")
+    bare, plane = ([run.tcp.mbit_per_s for run in found if run.way == way.name] for way in kernel_ways.WAYS)
     table = Table(title="TCP through the kernel plane, and through bare GRE with ESP")
     for column in ("way", "Mbit/s"):
         table.add_column(column)
@@ -125,7 +159,7 @@ def _throughput(console: Console, runs: int) -> list[dict[str, Any]]:
         table.add_row(f"{way.name}\n{way.what}", spread(figures, 1))
     ratios = [ours / theirs for ours, theirs in zip(plane, bare, strict=True)]
     table.add_row("ratio of the medians", f"{statistics.median(plane) / statistics.median(bare):.3f}")
-    table.add_row("ratio, pair by pair", spread(ratios, 3))
+    table.add_row(f"ratio, pair by pair, {len(ratios)} pairs", spread(ratios, 3))
     console.print(table)
     return found
 

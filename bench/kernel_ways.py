@@ -2,7 +2,8 @@
 
 Bare: an mGRE device, one SA in each direction, one policy in each direction. The plane: the same path as `dmvpn apply`
 makes it, with charon's SAs and table, XFRM's block policies, and the rule set with its guards, log, sets and MSS clamp.
-dmvpnd has no part in the path of a packet; the neighbour entry that it would set is set here.
+dmvpnd has no part in the path of a packet; what it sets for the peer (neighbour entry, way to its transport address)
+is set here.
 """
 
 import sys
@@ -13,7 +14,7 @@ from bench import secure
 from bench.namespaces import MTU_OCTETS, Node, Stage
 from bench.secure import Below
 from bench.ways import Way
-from dmvpn.network.plan import Plane
+from dmvpn.network.plan import Plan, Plane
 from dmvpn.render import interfaces, nftables
 from dmvpn.render.strongswan import CHARON
 
@@ -51,7 +52,8 @@ def _bare(stage: Stage) -> None:
 
 def _plane(stage: Stage) -> None:
     plans = secure.plans(stage, Plane.KERNEL)
-    for _own, peer, router in _sides(stage):
+    others = (stage.router_b, stage.router_a)
+    for (_own, peer, router), other in zip(_sides(stage), others, strict=True):
         layout = Below(plans[router].network, PurePosixPath(stage.directory / router.name))
         for part in (interfaces, nftables):
             secure.write_files(part.render(plans[router], layout), Path(layout.current))
@@ -61,7 +63,14 @@ def _plane(stage: Stage) -> None:
         router.run(("nft", "-f", str(layout.current / nftables.FILE)))
         router.ip(f"link set {_PLANE} mtu {MTU_OCTETS}")
         _towards(router, _PLANE, peer)
+        _led(router, plans[router], plans[other])
     secure.connect(stage, Plane.KERNEL)
+
+
+def _led(router: Node, plan: Plan, peer: Plan) -> None:
+    """As dmvpnd does once an SA stands: without this route no policy is looked up, and GRE ends as a loop."""
+    own = f"dev {_PLANE} src {plan.transport} table {plan.registry.ike_table} scope link mtu 65520"
+    router.ip(f"route replace {peer.transport}/32 {own}")
 
 
 WAYS: Final = (

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.namespaces import Node, Stage, wait_for
 from dmvpn.errors import Fault
+from dmvpn.linux.pace import patience
 from dmvpn.linux.socket_buffers import enlarge_udp
 
 _TARGET = "10.1.2.2"
@@ -17,6 +18,8 @@ SMALL_OCTETS = 64
 LOSS_LIMIT = 0.01
 _FIRST_RATE = 8000
 _STEP = 1.2
+_REACH_S = 10.0
+_END_S = 10.0  # for both to exchange their results
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,19 @@ class UdpRun:
     packets_per_s: float
     loss: float
     cpu: dict[str, float]
+
+
+def reach(stage: Stage) -> None:
+    """Returns when a packet went there and back. Raises Fault naming the way's end if none does."""
+
+    def answered() -> bool:
+        try:
+            stage.host_a.run(("ping", "-c", "1", "-W", "1", _TARGET))
+        except Fault:
+            return False
+        return True
+
+    wait_for(answered, f"an answer from {_TARGET}: this way carries nothing", _REACH_S)
 
 
 def tcp(stage: Stage, seconds: float) -> TcpRun:
@@ -68,7 +84,7 @@ def _iperf(stage: Stage, seconds: float, options: tuple[str, ...]) -> tuple[dict
     log = stage.directory / "iperf3.log"
     stage.host_b.start("iperf3", ("iperf3", "--server", "--one-off", "--bind", _TARGET), log)
     wait_for(lambda: ":5201 " in stage.host_b.run(("ss", "-Htln")), "the iperf3 server")
-    client = ("iperf3", "--client", _TARGET, "--time", f"{seconds:g}", "--json", *options)
+    client = ("iperf3", "--client", _TARGET, "--connect-timeout", "5000", "--time", f"{seconds:g}", "--json", *options)
     output = stage.directory / "client.json"
     output.unlink(missing_ok=True)
     with _cpu(stage.nodes) as used:
@@ -77,13 +93,15 @@ def _iperf(stage: Stage, seconds: float, options: tuple[str, ...]) -> tuple[dict
             # Its socket holds ninety packets by default: the way would be blamed for what iperf3 itself dropped.
             server = stage.host_b.processes["iperf3"].pid
             wait_for(lambda: enlarge_udp(server) > 0, "the iperf3 server's UDP socket")
-        stage.host_a.processes["iperf3"].wait(seconds + 30)
         # Reaped processes have no /proc entry: what they used is in the report.
-        del stage.host_a.processes["iperf3"]
-        stage.host_b.processes.pop("iperf3").wait(10)
-    report: dict[str, Any] = json.loads(output.read_bytes())
+        stage.host_a.wait("iperf3", seconds + patience(_END_S))
+    try:
+        report: dict[str, Any] = json.loads(output.read_bytes())
+    except ValueError as error:
+        raise Fault("iperf3", f"says no JSON: {output.read_text()[-200:]!r}") from error
     if "error" in report:
         raise Fault("iperf3", str(report["error"]))
+    stage.host_b.wait("iperf3", patience(_END_S))
     shares = report["end"]["cpu_utilization_percent"]
     used["host-a iperf3"], used["host-b iperf3"] = shares["host_total"], shares["remote_total"]
     return report, used

@@ -18,6 +18,8 @@ from typing import Self
 
 from dmvpn.errors import Fault
 from dmvpn.linux import namespaces
+from dmvpn.linux.pace import patience
+from dmvpn.linux.supervisor_child import Bind, lay_over
 
 MTU_OCTETS = 1372  # of every inner hop, whatever the path: the userspace plane's MTU with a key (docs of the Plan)
 WAN_MTU_OCTETS = 1500
@@ -42,16 +44,20 @@ class Node:
     ) -> str:
         """Run to the end. Raises Fault with what it said if it fails."""
         inside = ("ip", "netns", "exec", self.namespace, *command)
-        done = subprocess.run(
-            inside,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-            env={**os.environ, **(environment or {})},
-        )
+        where, limit_s = f"{self.name}: {' '.join(command[:3])}", patience(timeout_s)
+        try:
+            done = subprocess.run(
+                inside,
+                capture_output=True,
+                text=True,
+                timeout=limit_s,
+                check=False,
+                env={**os.environ, **(environment or {})},
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Fault(where, f"did not end within {limit_s:g} s") from error
         if done.returncode:
-            raise Fault(f"{self.name}: {' '.join(command[:3])}", (done.stdout + done.stderr).strip()[-400:])
+            raise Fault(where, (done.stdout + done.stderr).strip()[-400:])
         return done.stdout
 
     def start(
@@ -61,20 +67,18 @@ class Node:
         log: Path,
         environment: dict[str, str] | None = None,
         *,
-        run: Path | None = None,
+        binds: tuple[Bind, ...] = (),
     ) -> None:
-        """Start a process of this node, with a /run of its own: charon's pid file has a fixed path. `run` is what it
-        sees there; an empty one if not given."""
+        """Start a process of this node. It sees `binds` as a unit of a router does; with none an empty /run."""
 
         def enter() -> None:
             namespaces.die_with_parent(signal.SIGKILL)
             namespaces.join(Path("/run/netns") / self.namespace)
             namespaces.unshare(namespaces.CLONE_NEWNS)
             namespaces.mount("none", Path("/"), flags=namespaces.MS_REC | namespaces.MS_PRIVATE)
-            if run is None:
+            lay_over(binds)
+            if not binds:
                 namespaces.mount("tmpfs", Path("/run"), "tmpfs", options="mode=0755")
-            else:
-                namespaces.mount(str(run), Path("/run"), flags=namespaces.MS_BIND)
 
         with log.open("ab") as output:
             self.processes[name] = subprocess.Popen(
@@ -85,6 +89,16 @@ class Node:
                 env={**os.environ, **(environment or {})},
                 preexec_fn=enter,
             )
+
+    def wait(self, name: str, timeout_s: float) -> None:
+        """Return when a process has ended. Raises Fault, and ends it, if it does not in time."""
+        process = self.processes.pop(name)
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            process.kill()
+            process.wait()
+            raise Fault(f"{self.name}: {name}", f"did not end within {timeout_s:g} s") from error
 
     def cpu_s(self) -> dict[str, float]:
         """Processor seconds that each process has used, children that ended included. proc(5)"""
@@ -109,8 +123,10 @@ class Node:
 class Stage:
     """The four nodes, wired, with a directory for their files. Use as a context."""
 
-    def __init__(self) -> None:
+    def __init__(self, label: str = "") -> None:
+        """`label` tells two stages of this process apart."""
         self.nodes: list[Node] = []
+        self._name = f"{os.getpid()}-{label}" if label else str(os.getpid())
         self._directory = TemporaryDirectory(prefix="dmvpn-bench-")
         self.directory = Path(self._directory.name)
 
@@ -127,9 +143,8 @@ class Stage:
 
     def _build(self) -> None:
         _sweep()
-        stage = str(os.getpid())
         for name in ("host-a", "router-a", "router-b", "host-b"):
-            self.nodes.append(Node(stage, name))
+            self.nodes.append(Node(self._name, name))
         self.host_a, self.router_a, self.router_b, self.host_b = self.nodes
         for side, host, router in ((1, self.host_a, self.router_a), (2, self.host_b, self.router_b)):
             wire(host, "eth0", router, "lan", MTU_OCTETS)
@@ -165,9 +180,10 @@ def wire(left: Node, left_device: str, right: Node, right_device: str, mtu_octet
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
-    """Return when `condition` holds. Raises Fault when it does not in time."""
-    end = time.monotonic() + timeout_s
+    """Return when `condition` holds. Raises Fault when it does not in time, which is this machine's."""
+    limit_s = patience(timeout_s)
+    end = time.monotonic() + limit_s
     while not condition():
         if time.monotonic() > end:
-            raise Fault("bench", f"waited {timeout_s:g} s for {what}")
+            raise Fault("bench", f"waited {limit_s:g} s for {what}")
         time.sleep(0.05)

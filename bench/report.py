@@ -1,6 +1,7 @@
 """Tables for people and JSON for comparing: median and spread of the runs."""
 
 import json
+import os
 import platform
 import statistics
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from bench.engine import EngineRun
 from bench.load import TcpRun, UdpRun
+from bench.policy import PolicyRun
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -30,9 +32,11 @@ class PathResult:
 
 
 def spread(values: Sequence[float], digits: int = 0) -> str:
-    """Median, and the lowest and highest."""
+    """Median, and the lowest and highest where they are others."""
     if not values:
         return "-"
+    if min(values) == max(values):
+        return f"{values[0]:,.{digits}f}"
     return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
 
 
@@ -57,6 +61,22 @@ def show_paths(console: Console, results: Sequence[PathResult]) -> None:
             cpu(result.tcp),
             spread([run.packets_per_s for run in result.udp]),
             cpu(result.udp),
+        )
+    console.print(table)
+
+
+def show_policy(console: Console, runs: dict[int, list[PolicyRun]]) -> None:
+    table = Table(title="A zone policy, seconds")
+    for column in ("rules", "lines for nft", "read and checked", "compiled", "loaded", "loaded over itself"):
+        table.add_column(column, justify="right")
+    for rules, found in runs.items():
+        table.add_row(
+            f"{rules:,}",
+            f"{found[0].lines:,}",
+            spread([run.read_s for run in found], 2),
+            spread([run.compiled_s for run in found], 2),
+            spread([run.loaded_s for run in found], 2),
+            spread([run.again_s for run in found], 2),
         )
     console.print(table)
 
@@ -86,7 +106,14 @@ def machine() -> dict[str, Any]:
         "unknown",
     )
     cores = len(list(Path("/sys/devices/system/cpu").glob("cpu[0-9]*")))
-    return {"cpu": model, "cores": cores, "kernel": platform.release(), "python": platform.python_version()}
+    load = f"{os.getloadavg()[0]:.1f}"  # of the last minute: of what else runs, when asked at the start
+    return {
+        "cpu": model,
+        "cores": cores,
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load": load,
+    }
 
 
 def save(kind: str, results: Sequence[Any]) -> Path:

@@ -106,10 +106,16 @@ def _start(stage: Stage, node: Node, plan: Plan, layout: Layout) -> None:
     Path(layout.charon_run).mkdir(parents=True)
     (unit,) = rendered.units
     log = stage.directory / f"charon-{node.name}.log"
-    node.start("charon", unit.argv, log, dict(unit.environment), run=Path(layout.charon_run))
+    node.start(
+        "charon",
+        unit.argv,
+        log,
+        dict(unit.environment),
+        binds=tuple((Path(source), Path(place)) for source, place in unit.binds),
+    )
     wait_for(Path(layout.vici_socket).exists, f"charon of {node.name}")
     with ViciSession(Path(layout.vici_socket)) as session:
-        session.load_all(Path(layout.current / strongswan.SWANCTL_FILE), Path(layout.swanctl_dir), stage.directory)
+        session.load_all(Path(layout.current / strongswan.SWANCTL_FILE), Path(layout.swanctl_dir))
         enlarge_udp(session.peer_pid())
 
 

@@ -4,7 +4,7 @@ import os
 
 from hypothesis import settings
 
-pytest_plugins = ("vm_plugin",)
+pytest_plugins = ("vm_plugin", "streams_plugin")
 
 # The gate sees the same examples on every machine; `DMVPN_HYPOTHESIS=deep` looks further, with new ones each time.
 settings.register_profile("gate", derandomize=True, deadline=None, max_examples=100, database=None)

@@ -17,7 +17,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "nhrp": (),
     "uplink": (),
     "firewall": (),
-    "network": (),
+    "network": ("firewall",),
     "render": ("network.plan", "firewall"),
     "identity": (),
     "linux": (),
@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }
 PURE = ("nhrp", "uplink", "firewall", "network", "render")
 # Libraries a pure room may use beside the standard library.
-PURE_LIBRARIES = {"network": {"pydantic", "pydantic_core", "ruamel"}}
+PURE_LIBRARIES = {"firewall": {"ruamel"}, "network": {"pydantic", "pydantic_core", "ruamel"}}
 # Doors to the world that a pure room has none of.
 IMPURE = {"asyncio", "logging", "os", "socket", "subprocess", "time", "threading", "select", "tempfile", "shutil"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager"}

@@ -1,7 +1,9 @@
 """Tests on a stock kernel: one virtual machine runs them all, and each is reported here as a test of its own.
 
-Marker `vm`: runs in the machine only. Marker `both_planes`: runs here as `[native]` and in the machine as `[vm]`; the
-summary shows both columns. They come last, in one go, so that nothing that is measured here runs beside an emulation.
+Marker `vm`: runs in the machine only. Marker `both_planes`: runs here as `[native]` and in the machine as `[vm]`, which
+`make test` leaves to `make wide` with `both_planes(vm_is_wide=True)`; the summary shows both columns. The machine
+starts first and works beside the tests here that start no router; then it is waited for, and those that do have the
+processors for themselves.
 """
 
 import json
@@ -21,10 +23,19 @@ from dmvpn.lab import vm, vm_image
 from dmvpn.lab.vm_command import Command
 from dmvpn.lab.vm_wire import Kind
 from dmvpn.linux import pace
+from reports import VARIABLE, Teller, heard, silence
 
 INSIDE = vm.VARIABLE in os.environ
 REPORTS = 3  # in the guest: where one line of JSON goes for each report
+# In the guest: its pytest's reports, words and process. There they wait until this pytest has come to them.
+REPORTS_FILE, SAID_FILE, PID_FILE = "/run/dmvpn-reports", "/run/dmvpn-said", "/run/dmvpn-pytest"
+_WORK = f'echo $$ >{PID_FILE}; exec "$@" {REPORTS}>{REPORTS_FILE} >{SAID_FILE} 2>&1'
+_READ = (
+    f"until test -s {PID_FILE} -a -e {REPORTS_FILE}; do sleep 0.1; done; "
+    f"tail -n +1 -f --pid=$(cat {PID_FILE}) {REPORTS_FILE}; cat {SAID_FILE} >&2"
+)
 SHOWN_OCTETS = 16_000
+BUSY = ("kernel", "lab", "slow")  # markers of what wants the processors for itself
 PLACES = ("native", "vm")
 
 _RUN = pytest.StashKey["GuestRun"]()
@@ -34,10 +45,11 @@ _RUN = pytest.StashKey["GuestRun"]()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if metafunc.definition.get_closest_marker("both_planes"):
+    if marker := metafunc.definition.get_closest_marker("both_planes"):
         if "place" not in metafunc.fixturenames:
             metafunc.fixturenames.append("place")
-        metafunc.parametrize("place", ["native", pytest.param("vm", marks=pytest.mark.vm)])
+        marks = [pytest.mark.vm, *([pytest.mark.wide] if marker.kwargs.get("vm_is_wide") else [])]
+        metafunc.parametrize("place", ["native", pytest.param("vm", marks=marks)])
 
 
 @pytest.hookimpl(trylast=True)
@@ -52,7 +64,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.timeout(0), append=False)  # the guest has its own
         if why:
             item.add_marker(pytest.mark.skip(reason=why))
-    items[:] = [item for item in items if item not in chosen] + chosen
+    busy = [item for item in items if item not in chosen and any(map(item.get_closest_marker, BUSY))]
+    if chosen:
+        items[:] = [item for item in items if item not in chosen and item not in busy] + chosen + busy
 
 
 def _allow_time(item: pytest.Item) -> None:
@@ -64,23 +78,9 @@ def _allow_time(item: pytest.Item) -> None:
 # ---------------------------------------------------------------- in the guest: every report is told
 
 
-class Teller:
-    """Writes what happens to each test, one line of JSON for each report."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-        os.set_inheritable(REPORTS, False)  # noqa: FBT003 - not for what the tests start
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
-        line = memoryview(json.dumps(data).encode() + b"\n")
-        while line:
-            line = line[os.write(REPORTS, line) :]
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    if INSIDE and os.environ.get("DMVPN_VM_REPORTS"):
-        config.pluginmanager.register(Teller(config), "vm-teller")
+    if INSIDE and os.environ.get(VARIABLE):
+        config.pluginmanager.register(Teller(config), "teller")
 
 
 # ---------------------------------------------------------------- on the host: the guest's run, test by test
@@ -92,12 +92,11 @@ class GuestRun:
 
     config: pytest.Config
     stack: ExitStack
-    command: Command | None = None
+    machine: vm.Machine | None = None
     lines: Iterator[dict[str, Any]] | None = None
     said: bytearray = field(default_factory=bytearray)
     waiting: dict[str, list[pytest.TestReport]] = field(default_factory=dict)
     why: str = ""
-    begun: bool = False
 
     def start(self, nodeids: list[str]) -> None:
         """Raises Fault when the machine does not come up."""
@@ -108,13 +107,21 @@ class GuestRun:
                 reporter.ensure_newline()
                 reporter.write_line(f"{what} ({seconds:.0f} s)")
 
-        machine = self.stack.enter_context(vm.held(f"tests-{os.getpid()}", tell))
+        self.machine = self.stack.enter_context(vm.held(f"tests-{os.getpid()}", tell))
         words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *nodeids]
-        # Reports leave on the guest's standard output, pytest's own words on the other one.
-        argv = ("sh", "-c", f'exec "$@" {REPORTS}>&1 1>&2', "sh", *words)
-        self.command = machine.command(argv, env={"DMVPN_VM_REPORTS": "1"}, cwd=self.config.rootpath)
-        self.stack.callback(self.command.close)
-        self.lines = self._lines(self.command)
+        # Nobody reads of it until `listen`: all that it says goes to files.
+        self._command(("sh", "-c", _WORK, "sh", *words)).start()
+
+    def listen(self) -> None:
+        """From now on the reports are read. Raises Fault when the machine is gone."""
+        if self.lines is None and not self.why:
+            self.lines = self._lines(self._command(("sh", "-c", _READ)))
+
+    def _command(self, argv: tuple[str, ...]) -> Command:
+        assert self.machine is not None
+        command = self.machine.command(argv, env={VARIABLE: str(REPORTS)}, cwd=self.config.rootpath)
+        self.stack.callback(command.close)
+        return command
 
     def _lines(self, command: Command) -> Iterator[dict[str, Any]]:
         held = b""
@@ -136,9 +143,24 @@ class GuestRun:
             data = next(self.lines, None) if self.lines is not None else None
             if data is None:
                 return
-            report = self.config.hook.pytest_report_from_serializable(config=self.config, data=data)
-            if isinstance(report, pytest.TestReport):
+            report = heard(self.config, data)
+            if report is not None:
                 self.waiting.setdefault(report.nodeid, []).append(report)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Every test that is for the machine goes there at once."""
+    if INSIDE or session.config.option.collectonly:
+        return
+    mine = [one.nodeid for one in session.items if one.get_closest_marker("vm") and not one.get_closest_marker("skip")]
+    if mine:
+        run = session.config.stash[_RUN] = GuestRun(session.config, ExitStack())
+        session.config.add_cleanup(run.stack.close)
+        try:
+            run.start(mine)
+        except Fault as fault:
+            run.why = str(fault)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -148,10 +170,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     ended = False
     began = time.monotonic()
-    run = item.config.stash.setdefault(_RUN, GuestRun(item.config, ExitStack()))
+    run = item.config.stash[_RUN]
     try:
-        if not run.begun:
-            _begin(run, item)
+        run.listen()
         for report in run.reports(item.nodeid):
             ended = ended or report.when == "teardown"
             item.ihook.pytest_runtest_logreport(report=report)
@@ -164,24 +185,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     return True
 
 
-def _begin(run: GuestRun, item: pytest.Item) -> None:
-    """Labs of tests here end first; then every test that is for the machine goes there at once."""
-    run.begun = True
-    item.session._setupstate.teardown_exact(None)
-    item.config.add_cleanup(run.stack.close)
-    mine = [one for one in item.session.items if one.get_closest_marker("vm") and not one.get_closest_marker("skip")]
-    run.start([one.nodeid for one in mine])
-
-
 def _report_silence(item: pytest.Item, run: GuestRun, seconds: float) -> None:
     """The guest died, or its pytest ended before this test was over: that is a failure, with what was said last."""
     words = bytes(run.said).decode(errors="replace")
     text = f"{run.why or 'pytest in the virtual machine ended before this test did'}\n{words}"
     run.said.clear()
-    report = pytest.TestReport(
-        item.nodeid, item.location, dict.fromkeys(item.keywords, 1), "failed", text, "call", duration=seconds
-    )
-    item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logreport(report=silence(item, text, seconds))
 
 
 @pytest.hookimpl(trylast=True)

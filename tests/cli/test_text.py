@@ -1,6 +1,10 @@
 """What the terminal room writes: times, sizes, tables, JSON; colour only where a person looks."""
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -117,3 +121,33 @@ def test_colour_is_for_people(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 def test_a_cell_is_written_as_it_is(cell: str, capsys: pytest.CaptureFixture[str]) -> None:
     text.say_table(("PEER",), [(cell,)])
     assert capsys.readouterr().out.splitlines()[1].strip() == cell
+
+
+WAIT = """
+from dmvpn.cli.text import Waiting, say
+Waiting.AFTER_S = float({after_s})
+with Waiting() as waiting:
+    waiting.about("the way to hq1")
+    waiting.pause()
+    say("a finding")
+"""
+
+
+@pytest.mark.parametrize(("after_s", "shown"), [pytest.param(0, True, id="long"), pytest.param(60, False, id="short")])
+def test_what_is_waited_for_is_shown_on_a_terminal_after_a_while(after_s: float, *, shown: bool) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        argv = (sys.executable, "-c", WAIT.format(after_s=after_s))
+        env = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=theirs, env=env, timeout=60, check=True)
+    finally:
+        os.close(theirs)
+    assert done.stdout == b"a finding\n"
+    os.set_blocking(ours, *(False,))
+    try:
+        seen = os.read(ours, 65536)
+    except (BlockingIOError, OSError):
+        seen = b""
+    finally:
+        os.close(ours)
+    assert (b"the way to hq1" in seen) is shown

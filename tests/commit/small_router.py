@@ -23,6 +23,7 @@ def permitted() -> None:
 @dataclass(frozen=True)
 class Router:
     root: Path
+    disk: Path | None = None  # where revisions and the link are, if not in root
     services: Supervised = field(init=False)
 
     def __post_init__(self) -> None:
@@ -31,7 +32,8 @@ class Router:
 
     @property
     def places(self) -> Places:
-        return Places(self.root / "etc" / "current", self.root / "revisions")
+        disk = self.disk or self.root
+        return Places(disk / "etc" / "current", disk / "revisions")
 
     @property
     def loaded_in(self) -> Path:
@@ -78,9 +80,10 @@ class Router:
 
     def leftovers(self) -> list[str]:
         """What a change must not leave behind."""
-        if not self.places.revisions.is_dir():
-            return []
-        return [entry.name for entry in self.places.revisions.iterdir() if entry.name.startswith((".", "journal"))]
+        revisions, beside = self.places.revisions, self.places.current.parent
+        found = [*revisions.iterdir()] if revisions.is_dir() else []
+        found += [*beside.iterdir()] if beside.is_dir() else []
+        return [entry.name for entry in found if entry.name.startswith((".", "journal"))]
 
     def is_exactly(self, parts: Sequence[Rendered]) -> bool:
         """The link, the units and what they loaded are those of `parts`, and nothing else is there."""

@@ -116,7 +116,7 @@ def test_a_revision_comes_back_from_its_json() -> None:
                 daemon=False,
                 environment=(("KEY", "a b"),),
                 ready=PurePosixPath("/run/b"),
-                run_dir=PurePosixPath("/run/c"),
+                binds=((PurePosixPath("/run/c"), PurePosixPath("/run")),),
                 reload=("x",),
                 stop=("y",),
             ),
@@ -126,14 +126,17 @@ def test_a_revision_comes_back_from_its_json() -> None:
     revision = Revision(7, Message("anna", "why\nnot", 1.5), digest_of(parts))
     texts = {path: file.text for path, file in files_of(parts).items()}
     stored = from_json(to_json(revision, parts), texts.get)
-    assert (stored.revision, stored.parts, stored.drifted) == (revision, parts, ())
+    assert (stored.revision, stored.parts, stored.written, stored.drifted) == (revision, parts, parts, ())
     assert units_of(stored.parts) == units_of(parts)
     texts[FILE.path] = "edited"
     del texts[PurePosixPath("dir/secret")]
-    assert [str(path) for path in from_json(to_json(revision, parts), texts.get).drifted] == ["a.conf", "dir/secret"]
+    edited = from_json(to_json(revision, parts), texts.get)
+    assert [str(path) for path in edited.drifted] == ["a.conf", "dir/secret"]
+    assert edited.written == parts
+    assert [file.text for part in edited.parts for file in part.files] == ["edited"]
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"version": 2}', '{"version": 1, "engines": 3}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"version": 1}', '{"version": 2, "engines": 3}'])
 def test_a_damaged_revision_is_a_fault(text: str) -> None:
     with pytest.raises(Fault, match=r"^revision: "):
         from_json(text, lambda _: None)

@@ -5,14 +5,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from small_router import MESSAGE, Router
 
 from dmvpn.commit.guard import own_etc
+from dmvpn.commit.outcome import Edited, Edits, Failed
 from dmvpn.commit.revision import Message
-from dmvpn.commit.transaction import Failed
 from dmvpn.errors import Fault
 from dmvpn.linux.services import Applied
 from dmvpn.render.result import Rendered
@@ -221,18 +221,39 @@ def test_rollback_brings_an_earlier_content_back_as_a_new_revision(router: Route
         router.transaction().rollback(9, back)
 
 
-def test_a_file_edited_by_hand_is_seen_kept_in_its_revision_and_replaced(router: Router) -> None:
+def test_a_file_edited_by_hand_is_shown_and_never_silently_overwritten(router: Router) -> None:
     router.transaction().apply(router.old(), MESSAGE)
-    (router.places.current / "ike").write_text("edited")
+    (router.places.current / "ike").write_text("good edited")
     preview = router.transaction().preview(router.old())
     assert [str(path) for path in preview.drifted] == ["ike"]
-    assert "-edited" in preview.lines
-    outcome = router.transaction().apply(router.old(), MESSAGE)
+    assert "-good edited" in preview.lines
+    assert {"-good old ike", "+good edited"} <= set(preview.edits)
+    for parts in (router.old(), router.new()):
+        with pytest.raises(
+            Edited, match=r"ike: edited by hand since it was applied; see `dmvpn diff`; .*--discard-edits"
+        ):
+            router.transaction().apply(parts, MESSAGE)
+    assert (router.places.current / "ike").read_text() == "good edited"
+    assert router.transaction().drift() == (PurePosixPath("ike"),)
+
+
+@pytest.mark.parametrize("left", ["edited", "gone", "no text"])
+def test_edits_are_taken_back_when_told_to_and_kept_beside(router: Router, left: str) -> None:
+    router.transaction().apply(router.old(), MESSAGE)
+    edited = router.places.current / "ike"
+    octets = {"edited": b"good edited", "gone": None, "no text": b"\xff\xfe"}[left]
+    edited.unlink() if octets is None else edited.write_bytes(octets)
+    outcome = router.transaction().apply(router.old(), MESSAGE, edits=Edits.DISCARD)
     assert (outcome.revision, [str(path) for path in outcome.drifted]) == (2, ["ike"])
     assert outcome.units.restarted == ("ike",)
     assert router.is_exactly(router.old())
-    with pytest.raises(Fault, match="revision 1: was edited by hand: ike"):
-        router.transaction().rollback(1, MESSAGE)
+    assert outcome.kept is not None
+    kept = outcome.kept / "ike"
+    assert (kept.read_bytes() if kept.exists() else None) == octets
+    # What was written is known, whatever became of the file.
+    router.transaction().apply(router.new(), MESSAGE)
+    assert router.transaction().rollback(1, MESSAGE).revision == 4
+    assert router.is_exactly(router.old())
 
 
 def test_two_changes_at_once_are_one_change_and_a_refusal(router: Router) -> None:
@@ -240,7 +261,8 @@ def test_two_changes_at_once_are_one_change_and_a_refusal(router: Router) -> Non
 
     def step(name: str) -> None:
         if name == "close the journal":
-            with pytest.raises(Fault, match="apply: another change of this network is under way") as caught:
+            holder = f"apply by anna \\(pid {os.getpid()}\\); wait"
+            with pytest.raises(Fault, match=f"apply: another change of this network is under way: {holder}") as caught:
                 router.transaction().apply(router.new(), MESSAGE)
             seen.append(caught.value)
 
@@ -262,20 +284,20 @@ def test_ctrl_c_leaves_nothing_half_done(router: Router, times: int) -> None:
     with pytest.raises(KeyboardInterrupt):
         router.transaction(step).apply(router.new(), MESSAGE)
     if times > 1:  # the second one interrupts the going back, which the next command then does
-        assert router.transaction().start() == 1
+        assert router.transaction().start()[0] == 1
     assert router.is_exactly(router.old())
 
 
 def test_stop_and_start_keep_the_revision(router: Router) -> None:
     router.transaction().apply(router.old(), MESSAGE)
-    router.transaction().stop()
+    assert router.transaction().stop("why") is None
     assert router.services.status() == ()
     assert router.loaded() == {}
-    assert router.transaction().start() == 1
+    assert router.transaction().start() == (1, None)
     assert router.is_exactly(router.old())
 
 
-@pytest.mark.parametrize("verb", ["apply", "start", "stop", "recover", "rollback"])
+@pytest.mark.parametrize("verb", ["apply", "start", "stop", "recover", "rollback", "confirm", "undo", "attend to"])
 def test_the_guard_is_asked_first(router: Router, verb: str) -> None:
     def guard() -> None:
         raise Fault("apply", "not here")
@@ -284,8 +306,11 @@ def test_the_guard_is_asked_first(router: Router, verb: str) -> None:
     verbs = {
         "apply": lambda: transaction.apply(router.old(), MESSAGE),
         "start": transaction.start,
-        "stop": transaction.stop,
+        "stop": lambda: transaction.stop("why"),
         "recover": transaction.recover,
+        "confirm": lambda: transaction.confirm("anna"),
+        "undo": lambda: transaction.undo("why"),
+        "attend to": lambda: transaction.attend_to(wait_s=0.0),
         "rollback": lambda: transaction.apply(router.old(), MESSAGE),
     }
     with pytest.raises(Fault, match="apply: not here"):

@@ -2,7 +2,8 @@
 
 from ipaddress import IPv4Address
 
-from dmvpn.daemon.security import Connect, Disconnect, Order, Remote, Terminate, Up, connection_name
+from dmvpn.daemon.orders import Connect, Disconnect, Order, Remote, Terminate, TerminateNow, Up
+from dmvpn.daemon.security import connection_name
 from dmvpn.linux.vici_client import ChildSa, IkeSa
 
 LOW = IPv4Address("100.64.0.11")
@@ -51,11 +52,11 @@ def sa(
 
 
 def up(peer: IPv4Address = HIGH, remote: Remote = PUBLIC) -> Up:
-    return Up(peer, "b.example.net", remote)
+    return Up(peer, "b.example.net", remote, "192.168.7.2")
 
 
 def terminated(orders: list[Order]) -> list[str]:
-    return [order.unique_id for order in orders if isinstance(order, Terminate)]
+    return [order.unique_id for order in orders if isinstance(order, Terminate | TerminateNow)]
 
 
 def connected(orders: list[Order]) -> list[tuple[str, Remote]]:

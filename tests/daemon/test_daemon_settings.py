@@ -34,13 +34,15 @@ def spelt(value: Any) -> Any:
         return [spelt(one) for one in value]
     if isinstance(value, bytes):
         return value.hex()
-    return value if isinstance(value, (str, int, bool, type(None))) else str(value)
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
 @pytest.mark.parametrize("router", routers(NETWORK))
 def test_nothing_is_lost_between_the_renderer_and_the_daemon(router: str) -> None:
     written = rendered(router)
-    read = spelt(settings.parse(written))
+    parsed = spelt(settings.parse(written))
+    # Without shared gateways there is no section of them.
+    read = {key: value for key, value in parsed.items() if key != "vrrp" or value is not None}
     registry = {key: read.pop(key) for key in written["registry"]}
     assert {**read, "registry": registry} == {key: value for key, value in written.items() if key != "version"}
 

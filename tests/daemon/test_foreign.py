@@ -12,12 +12,12 @@ from test_daemon_settings import rendered
 from dmvpn.daemon import settings
 from dmvpn.daemon.cloud import engine_settings
 from dmvpn.daemon.foreign import Foreign, members_in_clear
-from dmvpn.daemon.ike import claims_by_identity
+from dmvpn.daemon.papers import Papers
 from dmvpn.daemon.settings import ForeignSettings, Settings
+from dmvpn.daemon.vouching import Vouching
 from dmvpn.errors import Fault
 from dmvpn.identity import authority
 from dmvpn.identity.claims import Claims, Role
-from dmvpn.identity.issuer import Issuers
 from dmvpn.linux.vici_client import PeerCertificate
 
 NBMA = ip_address("192.0.2.12")
@@ -102,6 +102,9 @@ class Charon:
     def peer_certificates(self) -> tuple[PeerCertificate, ...]:
         return self._certificates
 
+    def authority_certificates(self) -> tuple[bytes, ...]:
+        return ()
+
 
 def test_claims_that_another_ca_has_signed_are_not_read(tmp_path: Path) -> None:
     now = datetime.now(UTC)
@@ -119,22 +122,21 @@ def test_claims_that_another_ca_has_signed_are_not_read(tmp_path: Path) -> None:
     for _ in range(2):
         ca, key = authority.create_authority("acme", transport, now=now)
         certificate, _ = authority.issue(ca, key, claims, "hel1.acme.example", now=now)
-        found.append((ca, Issuers(certificate), certificate))
-    (ours, _, mine), (_, _, forged) = found
-    pem = tmp_path / "ca.pem"
-    pem.write_bytes(ours)
-    known: dict[bytes, Claims | None] = {}
+        found.append((ca, certificate))
+    (ours, mine), (_, forged) = found
+    (tmp_path / "ca.pem").write_bytes(ours)
+    vouching = Vouching(Papers(tmp_path))
     late, early = float(now.timestamp()) + 9, float(now.timestamp())
     charon: Any = Charon(
         PeerCertificate(der(forged), ("hel1.acme.example",), late),
         PeerCertificate(der(mine), ("hel1.acme.example",), early),
     )
-    assert claims_by_identity(charon, pem, known) == {"hel1.acme.example": claims}
-    assert known == {der(forged): None, der(mine): claims}
-    assert claims_by_identity(charon, pem, known) == {"hel1.acme.example": claims}
+    for _ in range(2):
+        vouched = vouching.known(charon)["hel1.acme.example"].vouched
+        assert vouched is not None
+        assert vouched.claims == claims
     gone: Any = Charon(PeerCertificate(der(forged), ("hel1.acme.example",), late))
-    assert claims_by_identity(gone, pem, known) == {}
-    assert list(known) == [der(forged)]
+    assert vouching.known(gone)["hel1.acme.example"].vouched is None
 
 
 def der(pem: bytes) -> bytes:

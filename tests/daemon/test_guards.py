@@ -54,7 +54,7 @@ class Loads:
     daemon: bool = False
     environment: tuple[tuple[str, str], ...] = ()
     ready: PurePosixPath | None = None
-    run_dir: PurePosixPath | None = None
+    binds: tuple[tuple[PurePosixPath, PurePosixPath], ...] = ()
     start_timeout_s: float = 10.0
 
 
@@ -218,3 +218,16 @@ def test_a_table_that_an_operator_stopped_stays_away_and_status_is_severe(watche
 def test_what_was_mended_is_told_for_an_hour(last_s: float | None, told: int) -> None:
     row = RulesRow(TABLE, 1, last_s, 0.1, "nft", contested=False, damaged_s=None, trouble="")
     assert len(rules_troubles(row, {"gre_clear_out": 0})) == told
+
+
+@pytest.mark.parametrize(
+    ("filters", "said"),
+    [
+        pytest.param(True, "(two other guards hold, and nothing is filtered)", id="with a zone policy"),
+        pytest.param(False, "(two other guards hold)", id="without"),
+    ],
+)
+def test_that_the_policy_went_with_the_guards_is_said(filters: bool, said: str) -> None:  # noqa: FBT001
+    row = RulesRow(TABLE, 0, None, None, "", contested=False, damaged_s=1.0, trouble="", filters=filters)
+    (trouble,) = rules_troubles(row, {})
+    assert said in trouble.what

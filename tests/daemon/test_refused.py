@@ -13,11 +13,14 @@ from test_foreign import NBMA, RIGA, node
 
 from dmvpn.daemon import security as security_module
 from dmvpn.daemon.ike import Ike
-from dmvpn.daemon.security import REFUSED_S, Security, Up
+from dmvpn.daemon.orders import Up
+from dmvpn.daemon.papers import Papers
+from dmvpn.daemon.security import REFUSED_S, Security
 from dmvpn.daemon.settings import ForeignSettings
+from dmvpn.daemon.vouching import Vouching
 from dmvpn.errors import Fault
 from dmvpn.identity.claims import PREFIXES_LIMIT, Claims
-from dmvpn.linux import namespaces, ruleset
+from dmvpn.linux import ruleset
 from dmvpn.linux.vici_client import IkeSa
 
 TRANSPORT = IPv4Network("100.64.0.0/16")
@@ -132,7 +135,10 @@ class Charon:
     def peer_certificates(self) -> tuple[()]:
         return ()
 
-    def terminate(self, unique_id: str) -> None:
+    def authority_certificates(self) -> tuple[()]:
+        return ()
+
+    def terminate_now(self, unique_id: str) -> None:
         self.ended.append(unique_id)
 
 
@@ -173,7 +179,7 @@ def test_a_refused_peer_is_told_of_once_and_ended_and_the_others_stay(
         async def on_up(_up: Up, claims: Claims) -> None:
             admitted.append(claims)
 
-        ike = Ike(read, on_up, lambda _down: None)
+        ike = Ike(read, Vouching(Papers(read.paths.pki)), on_up, lambda _down: None, lambda _nbma, _version: None)
         ike._session = charon
         await ike._look()
         await ike._look()
@@ -190,11 +196,6 @@ def test_a_refused_peer_is_told_of_once_and_ended_and_the_others_stay(
     assert why in warning
 
 
-@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), ValueError("embedded null byte")])
-def test_a_trial_of_rules_that_fails_is_a_fault(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unshare(_flags: int) -> None:
-        raise error
-
-    monkeypatch.setattr(namespaces, "unshare", unshare)
+def test_a_trial_of_rules_that_fails_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(Fault, match="could not be tried"):
-        ruleset.listing_of_file(Path("/etc/rules.nft"), "dmvpn_acme")
+        ruleset.listing_of_file(tmp_path / "rules.nft", "dmvpn_acme")

@@ -6,16 +6,9 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 from security_cases import HIGH, LOW, OTHER, PRIVATE, child, sa, terminated, up
 
-from dmvpn.daemon.security import (
-    CHILDLESS_S,
-    DEFERENCE_S,
-    SETTLE_S,
-    TOGETHER_S,
-    Down,
-    Security,
-    Terminate,
-    connection_name,
-)
+from dmvpn.daemon.duplicates import DEFERENCE_S, SETTLE_S, TOGETHER_S
+from dmvpn.daemon.orders import Down, Terminate
+from dmvpn.daemon.security import CHILDLESS_S, CONFIRMED_S, Security, connection_name
 from dmvpn.daemon.standing import ALIVE, STANDING, standing_peers
 from dmvpn.linux.vici_client import IkeSa
 
@@ -62,8 +55,28 @@ def test_an_sa_is_reported_up_once_and_down_once() -> None:
     assert security.observe([sa("1")], 0.0) == ([up()], [], [])
     assert security.standing(HIGH) == up()
     assert security.observe([sa("1", age_s=11.0)], 10.0) == ([], [], [])
-    assert security.observe([], 20.0) == ([], [Down(HIGH, "no SA stands")], [])
+    assert security.observe([], 20.0) == ([], [], [])
+    assert security.next_settle() == 20.0 + CONFIRMED_S
+    assert security.observe([], 20.0 + CONFIRMED_S) == ([], [Down(HIGH, "no SA stands")], [])
     assert security.observe([], 30.0) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        pytest.param([], id="neither of them"),
+        pytest.param([sa("1", state="REKEYED", children=())], id="the old one without its children"),
+        pytest.param([sa("2", state="CONNECTING", children=())], id="the new one without any yet"),
+    ],
+)
+def test_an_sa_that_is_rekeyed_while_charon_tells_of_it_is_not_gone(between: list[IkeSa]) -> None:
+    security = Security(LOW)
+    security.observe([sa("1")], 0.0)
+    ups, downs, _ = security.observe(between, 10.0)
+    assert (ups, downs, security.standing(HIGH)) == ([], [], up())
+    assert security.observe([sa("2")], 10.0 + CONFIRMED_S) == ([], [], [])
+    # What is missed later is another absence.
+    assert security.observe([], 20.0)[1] == []
 
 
 def test_a_peer_that_moves_is_reported_up_from_its_new_place() -> None:
@@ -292,14 +305,36 @@ FOREIGN = IPv4Address("192.0.2.12")
 TRANSPORT = IPv4Network("100.64.0.0/16")
 
 
-def test_two_sas_with_a_foreign_router_are_left_alone() -> None:
-    """It does not know our rule: each end could end the other's."""
-    security = Security(LOW, transport=TRANSPORT)
+@pytest.mark.parametrize("own", [LOW, HIGH], ids=["the lower end", "the higher end"])
+def test_of_two_sas_with_a_foreign_router_the_one_that_we_made_goes(own: IPv4Address) -> None:
+    """Its policies ask for the reqid of its trap, which the one that we made does not have there."""
+    security = Security(own, transport=TRANSPORT)
     pair = [sa("1", peer=FOREIGN), sa("2", peer=FOREIGN, initiator=False, name="foreign")]
-    ups, downs, _ = security.observe(pair, 0.0)
-    assert ([one.nbma for one in ups], downs) == ([FOREIGN], [])
+    ups, downs, orders = security.observe(pair, 0.0)
+    assert ([one.nbma for one in ups], downs, orders) == ([FOREIGN], [], [])
+    assert security.next_settle() == SETTLE_S
+    assert terminated(security.observe(pair, SETTLE_S)[2]) == ["1"]
+    assert terminated(security.observe(pair[1:], 2 * SETTLE_S)[2]) == []
+
+
+@pytest.mark.parametrize("initiator", [True, False], ids=["ours", "theirs"])
+def test_two_sas_with_a_foreign_router_of_one_maker_are_left_alone(*, initiator: bool) -> None:
+    security = Security(LOW, transport=TRANSPORT)
+    pair = [sa(one, peer=FOREIGN, initiator=initiator, name="foreign") for one in ("1", "2")]
+    security.observe(pair, 0.0)
     assert terminated(security.observe(pair, 3600.0)[2]) == []
     assert security.next_settle() is None
+
+
+@pytest.mark.parametrize(("answered", "when"), [(False, 0.0), (True, SETTLE_S)], ids=["unanswered", "answered"])
+def test_an_attempt_at_a_foreign_router_ends_when_its_own_stands(*, answered: bool, when: float) -> None:
+    security = Security(LOW, transport=TRANSPORT)
+    name = connection_name(FOREIGN, 0)
+    trying = sa("2", peer=FOREIGN, state="CONNECTING", answered=answered, age_s=0, children=(), name=name)
+    listed = [sa("1", peer=FOREIGN, initiator=False, name="foreign"), trying]
+    first = terminated(security.observe(listed, 0.0)[2])
+    assert (first or terminated(security.observe(listed, when)[2])) == ["2"]
+    assert bool(first) is not answered
 
 
 def test_two_sas_with_one_of_ours_are_not() -> None:

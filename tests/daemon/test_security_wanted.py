@@ -5,17 +5,14 @@ from ipaddress import IPv6Address
 import pytest
 from security_cases import HIGH, LOW, OTHER, PRIVATE, PUBLIC, connected, sa, terminated, unloaded, up
 
+from dmvpn.daemon.orders import Disconnect, Down, Remote, Terminate
 from dmvpn.daemon.security import (
     CANDIDATE_LIMIT,
     RETRY_FIRST_S,
     RETRY_HUB_LAST_S,
     RETRY_LAST_S,
     Address,
-    Disconnect,
-    Down,
-    Remote,
     Security,
-    Terminate,
     connection_name,
     connection_stem,
 )
@@ -151,6 +148,7 @@ def test_tries_count_from_the_last_time_it_was_admitted() -> None:
     security.observe([sa("1")], 3.2)
     security.admit(up())
     assert security.tried(HIGH) == (0, (PUBLIC,))
+    security.observe([], 19.0)
     security.observe([], 20.0)
     assert len(security.due(20.0)) == 1
     assert security.tried(HIGH) == (1, (PUBLIC,))

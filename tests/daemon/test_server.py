@@ -20,6 +20,10 @@ from dmvpn.errors import Fault
 LIMIT_S = 10.0
 
 
+async def echo_router(question: dict[str, Any], _source: str) -> Any:
+    return await echo(question)
+
+
 async def echo(question: dict[str, Any]) -> Any:
     if question["ask"] == "fail":
         raise Fault("engine", "is out of order", "mend it")
@@ -219,13 +223,13 @@ def free_port() -> int:
 def test_another_router_is_answered_over_tcp() -> None:
     async def work() -> None:
         one, port = Server(), free_port()
-        await one.open_tcp("127.0.0.1", port, echo, device=None, admits=lambda source: source == "127.0.0.1")
+        await one.open_tcp("127.0.0.1", port, echo_router, device=None, admits=lambda source: source == "127.0.0.1")
         try:
             assert await ask_tcp("127.0.0.1", port, {"ask": "a"}, timeout_s=LIMIT_S) == {"ask": "a"}
             with pytest.raises(Fault, match=r"router at 127\.0\.0\.1: refused to answer"):
                 await ask_tcp("127.0.0.1", port, {"ask": "fail"}, timeout_s=LIMIT_S)
             with pytest.raises(Fault, match=f"127.0.0.1 port {port}: cannot answer other routers there"):
-                await Server().open_tcp("127.0.0.1", port, echo, device=None, admits=lambda _: True)
+                await Server().open_tcp("127.0.0.1", port, echo_router, device=None, admits=lambda _: True)
         finally:
             await one.close()
 
@@ -235,7 +239,7 @@ def test_another_router_is_answered_over_tcp() -> None:
 def test_who_is_not_admitted_is_not_answered() -> None:
     async def work() -> None:
         one, port = Server(), free_port()
-        await one.open_tcp("127.0.0.1", port, echo, device="lo", admits=lambda source: source == "10.255.1.1")
+        await one.open_tcp("127.0.0.1", port, echo_router, device="lo", admits=lambda source: source == "10.255.1.1")
         try:
             with pytest.raises(Fault, match=r"router at 127\.0\.0\.1"):
                 await ask_tcp("127.0.0.1", port, {"ask": "a"}, timeout_s=LIMIT_S)
@@ -248,7 +252,7 @@ def test_who_is_not_admitted_is_not_answered() -> None:
 def test_idle_clients_of_one_socket_do_not_shut_another(tmp_path: Path) -> None:
     async def work() -> None:
         one, port = Server(), free_port()
-        await one.open_tcp("127.0.0.1", port, echo, device=None, admits=lambda _: True)
+        await one.open_tcp("127.0.0.1", port, echo_router, device=None, admits=lambda _: True)
         await one.open_unix(tmp_path / "s", echo, mode=0o600)
         idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(CLIENTS_OF_ROUTER_LIMIT)]
         try:

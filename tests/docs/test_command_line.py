@@ -12,7 +12,7 @@ from dmvpn.cli.reference import commands, inner_of, reference
 
 PAGE = ROOT / "docs" / "command-line.md"
 # A command in backquotes, in a block or in a scenario's closing words.
-NAMED = re.compile(r"(?:^|[`$ ])dmvpn ((?:[a-z]+ ?){1,3})", re.MULTILINE)
+NAMED = re.compile(r"(?:^|[`$ ])dmvpn ((?:[a-z]+(?:-[a-z]+)* ?){1,3})", re.MULTILINE)
 
 
 def test_the_page_is_current() -> None:

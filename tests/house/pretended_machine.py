@@ -9,10 +9,27 @@ LIMIT_S = 60
 
 PACKAGES = (
     *("iproute2", "nftables", "procps", "iputils-ping", "tcpdump", "iperf3", "openssl", "strongswan-charon"),
-    *("strongswan-swanctl", "libcharon-extra-plugins", "libstrongswan-standard-plugins", "frr", "frr-pythontools"),
+    *(
+        "strongswan-swanctl",
+        "libcharon-extra-plugins",
+        "libstrongswan-standard-plugins",
+        "frr",
+        "frr-pythontools",
+        "keepalived",
+    ),
 )
 
-TEST_PACKAGES = (*PACKAGES, "openvpn", "tshark")
+TEST_PACKAGES = (
+    *PACKAGES,
+    "openvpn",
+    "tshark",
+    "strace",
+    "openssh-server",
+    "dhcpcd-base",
+    "dnsmasq-base",
+    "ppp",
+    "pppoe",
+)
 MACHINE_PACKAGES = ("qemu-system-x86", "busybox-static", "kmod", "e2fsprogs")
 KERNEL = "6.1.0-99-amd64"
 
@@ -20,18 +37,24 @@ KERNEL = "6.1.0-99-amd64"
 # a service each, as their postinst does, and say in $STATE/policy what policy-rc.d answered at that moment.
 APT_GET = r"""#!/bin/bash
 printf '%s\n' "$*" >>"$STATE/apt"
-simulate='' only='' verb='' names=()
+simulate='' only='' verb='' other='' names=()
 while [ $# -gt 0 ]; do
     case $1 in
-        -o) shift ;;
+        -o) case $2 in Dir::Etc::SourceList=*) other=yes ;; esac; shift ;;
         -s) simulate=yes ;;
         --download-only) only=yes ;;
         -*) ;;
-        install | download | update) verb=$1 ;;
+        install | download | update | indextargets) verb=$1 ;;
         *) names+=("$1") ;;
     esac
     shift
 done
+if [ "$verb" = indextargets ]; then [ -e "$STATE/no-mirror" ] || echo "http://mirror.example/debian Debian"; exit; fi
+if [ -n "$other" ]; then
+    [ ! -e "$STATE/no-newer" ] || { [ "$verb" = update ] || echo "E: Unable to locate package"; exit 100; }
+    [ ! -e "$STATE/broken-newer-$verb" ] || exit 100
+    if [ "$verb" = install ]; then printf 'Inst %s (1.0 Debian:13 [amd64])\n' libc6 systemd libyang3 frr; exit; fi
+fi
 [ ! -e "$STATE/broken-$verb" ] || { echo "E: $verb is broken today"; exit 100; }
 if [ "$verb" = update ]; then rm -f "$STATE/no-lists"; exit; fi
 [ ! -e "$STATE/no-lists" ] || { echo "E: Unable to locate package ${names[0]}"; exit 100; }
@@ -117,10 +140,19 @@ class Machine:
         self.root = directory / "root"
         self.state = directory / "state"
         self.programs = directory / "bin"
-        for one in (self.checkout / "scripts", self.root / "usr/sbin", self.root / "run", self.state, self.programs):
+        keyrings = self.root / "usr/share/keyrings"
+        for one in (
+            self.checkout / "scripts",
+            self.root / "usr/sbin",
+            self.root / "run",
+            self.state,
+            self.programs,
+            keyrings,
+        ):
             one.mkdir(parents=True)
         for one in ("systemd/system/multi-user.target.wants", "rc0.d", "rc2.d"):
             (self.root / "etc" / one).mkdir(parents=True)
+        (keyrings / "debian-archive-keyring.gpg").touch()
         shutil.copy(ROOT / "scripts" / "setup", self.checkout / "scripts")
         shutil.copy(ROOT / "pyproject.toml", self.checkout)
         self.pretend("apt-get", APT_GET)

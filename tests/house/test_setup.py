@@ -39,8 +39,8 @@ def test_a_long_installation_shows_how_far_it_is(machine: Machine) -> None:
     machine.installed()
     _, said = machine.setup()
     assert [line for line in said if "step" in line] == [
-        "setup:   step 10 of 26: Setting up tcpdump",
-        "setup:   step 20 of 26: Setting up libcharon-extra-plugins",
+        "setup:   step 10 of 28: Setting up tcpdump",
+        "setup:   step 20 of 28: Setting up libcharon-extra-plugins",
     ]
 
 
@@ -171,7 +171,7 @@ def test_without_apt_the_programs_are_looked_for(machine: Machine) -> None:
     needed = "bash cat chmod cmp cp cut dirname flock grep mkdir rm sed sha256sum tail tee"
     for name in needed.split():
         (machine.programs / name).symlink_to(str(shutil.which(name)))
-    for name in ("ip", "nft", "ps", "ping", "tcpdump", "iperf3", "openssl", "vtysh"):
+    for name in ("ip", "nft", "ps", "ping", "tcpdump", "iperf3", "openssl", "vtysh", "keepalived"):
         machine.pretend(name, "#!/bin/sh\n")
     path = str(machine.programs)
     assert machine.setup(path=path) == (1, ["setup: there is no apt-get here: install what gives swanctl"])
@@ -278,6 +278,50 @@ def test_without_a_kernel_the_tests_go_on_and_the_machine_says_why(machine: Mach
     assert not (machine.checkout / ".vm").exists()
     (machine.state / spoilt).unlink()
     assert machine.setup("vm")[0] == 0, "and the next run tries again"
+
+
+# ---------------------------------------------------------------- a newer FRR for foreign routers
+
+
+def test_a_newer_frr_is_unpacked_once_with_its_libraries_and_not_installed(machine: Machine) -> None:
+    machine.installed(*TEST_PACKAGES, *MACHINE_PACKAGES)
+    status, said = machine.setup("vm")
+    assert status == 0
+    assert (
+        "setup: unpacking FRR 10 and its libraries into .frr10/ for foreign routers of labs; nothing is installed"
+        in said
+    )
+    unpacked = sorted(path.name for path in (machine.checkout / ".frr10/usr/bin").iterdir())
+    assert unpacked == ["frr.deb", "libc6.deb", "libyang3.deb"]
+    assert "libyang3" not in machine.noted("installed")
+    assert not (machine.checkout / ".frr10/apt").exists()
+    asked = len(machine.noted("apt"))
+    assert machine.setup("vm") == (0, [])
+    assert len(machine.noted("apt")) == asked, "the second time nobody is asked"
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "says"),
+    [
+        pytest.param("no-mirror", "apt reads from no mirror of Debian", id="another distribution"),
+        pytest.param("no-newer", "trixie's package list cannot be had from this machine's mirror", id="no such suite"),
+        pytest.param(
+            "broken-newer-download", "apt-get could not download it; is there a network?", id="gone in between"
+        ),
+    ],
+)
+def test_without_a_newer_frr_all_else_goes_on_and_the_next_run_tries_again(
+    machine: Machine, spoilt: str, says: str
+) -> None:
+    (machine.state / spoilt).touch()
+    machine.installed(*TEST_PACKAGES, *MACHINE_PACKAGES)
+    status, said = machine.setup("vm")
+    assert (status, said[-1]) == (0, "setup: done")
+    assert f"setup: no FRR 10: {says}; its tests will be skipped by name" in said
+    assert not (machine.checkout / ".frr10").exists()
+    (machine.state / spoilt).unlink()
+    assert machine.setup("vm")[0] == 0
+    assert (machine.checkout / ".frr10/.whole").exists()
 
 
 def test_another_processor_has_no_virtual_machine(machine: Machine) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dmvpn.errors import WrongInput
-from dmvpn.identity import authority
+from dmvpn.identity import authority, requests
 from dmvpn.identity.claims import Claims, Role
 from dmvpn.linux import process
 
@@ -55,7 +55,7 @@ def test_openssl_shows_what_we_certified(tmp_path: Path) -> None:
         assert expected in router, router
     ca = openssl("x509", "-in", str(tmp_path / "ca.pem"), "-noout", "-text")
     assert "sbgp-ipAddrBlock: critical\n                IPv4:\n                  100.64.0.0/16\n" in ca
-    assert "CA:TRUE, pathlen:0" in ca
+    assert "CA:TRUE, pathlen:1" in ca
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def test_an_identity_is_a_host_name(identity: str) -> None:
 
 
 def test_a_router_may_make_its_own_key(tmp_path: Path) -> None:
-    request, key = authority.create_request("hel1.example.net")
-    pem, none = authority.issue(*CA, CLAIMS, "hel1.example.net", authority.public_key_of_request(request), now=NOW)
+    request, key = requests.create_request("hel1.example.net")
+    pem, none = authority.issue(*CA, CLAIMS, "hel1.example.net", requests.public_key_of_request(request), now=NOW)
     assert none is None
     (tmp_path / "key").write_bytes(key)
     (tmp_path / "pem").write_bytes(pem)
@@ -127,11 +127,11 @@ def test_a_router_may_make_its_own_key(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [0, 30, 150, 300])
 def test_a_damaged_request_is_refused(damage: int) -> None:
-    request, _ = authority.create_request("hel1.example.net")
+    request, _ = requests.create_request("hel1.example.net")
     octets = bytearray(request)
     octets[damage] = ord("A") if octets[damage] != ord("A") else ord("B")
     with pytest.raises(WrongInput):
-        authority.public_key_of_request(bytes(octets))
+        requests.public_key_of_request(bytes(octets))
 
 
 def test_a_key_with_a_passphrase_needs_it() -> None:

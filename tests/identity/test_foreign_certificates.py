@@ -9,7 +9,7 @@ import pytest
 from dmvpn.errors import WrongInput
 from dmvpn.identity import authority
 from dmvpn.linux import files, process
-from dmvpn.operations import pki, reading
+from dmvpn.operations import papers, pki, reading
 
 NOW = datetime.now(UTC)
 OURS = authority.create_authority("acme", ip_network("100.64.0.0/16"), now=NOW)
@@ -72,7 +72,7 @@ def test_our_authority_makes_no_foreign_certificate() -> None:
 
 def test_papers_of_both_kinds_verify_under_their_own_authority_only(tmp_path: Path) -> None:
     file = read(WITH_FOREIGN, tmp_path)
-    pki.init(file, tmp_path / "pki")
+    pki.init(file, tmp_path / "pki", None)
     ours = pki.issue(file, tmp_path / "pki", "hq1")
     theirs = pki.issue(file, tmp_path / "pki", "kyi1")
     assert theirs.claims is None
@@ -86,15 +86,15 @@ def test_papers_of_both_kinds_verify_under_their_own_authority_only(tmp_path: Pa
 
 def test_a_network_without_foreign_routers_has_one_authority(tmp_path: Path) -> None:
     file = read(FILE, tmp_path)
-    pki.init(file, tmp_path / "pki")
+    pki.init(file, tmp_path / "pki", None)
     issued = pki.issue(file, tmp_path / "pki", "hq1")
-    assert sorted(path.name for path in (tmp_path / "pki").iterdir()) == ["ca.key", "ca.pem", "routers"]
+    assert sorted(path.name for path in (tmp_path / "pki").iterdir()) == ["ca.key", "ca.pem", "issued", "routers"]
     assert not (issued.directory / "foreign-ca.pem").exists()
 
 
 def test_the_first_foreign_router_brings_its_authority_to_those_that_have_papers(tmp_path: Path) -> None:
     before = read(FILE, tmp_path)
-    pki.init(before, tmp_path / "pki")
+    pki.init(before, tmp_path / "pki", None)
     ours = pki.issue(before, tmp_path / "pki", "hq1")
     theirs = pki.issue(read(WITH_FOREIGN, tmp_path), tmp_path / "pki", "kyi1")
     carried = [(one.directory / "foreign-ca.pem").read_bytes() for one in (ours, theirs)]
@@ -103,6 +103,6 @@ def test_the_first_foreign_router_brings_its_authority_to_those_that_have_papers
 
 def test_foreign_papers_are_not_for_install(tmp_path: Path) -> None:
     file = read(WITH_FOREIGN, tmp_path)
-    pki.init(file, tmp_path / "pki")
+    pki.init(file, tmp_path / "pki", None)
     with pytest.raises(WrongInput, match="not the certificate of one of our routers"):
-        pki.install(pki.issue(file, tmp_path / "pki", "kyi1").directory)
+        papers.install(pki.issue(file, tmp_path / "pki", "kyi1").directory)

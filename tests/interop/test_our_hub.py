@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 from mixed_lab import Mixed, held, until
 
+pytestmark = pytest.mark.wide
+
 LANS = {
     "hq1": "10.1.0.1",
     "use1": "10.1.1.1",
@@ -50,7 +52,7 @@ def test_a_foreign_spoke_and_every_other_reach_each_other(mixed: Mixed, source: 
 
 def test_a_shortcut_from_theirs_to_ours(mixed: Mixed) -> None:
     def found() -> bool:
-        mixed.ping("frr1", "ope1", 8)
+        mixed.ping("frr1", "ope1", 4)
         return mixed.nhrp_shortcuts("frr1").get("10.1.6.0/24") == OVERLAY["ope1"]
 
     assert until("a shortcut", found, within_s=90)
@@ -59,7 +61,7 @@ def test_a_shortcut_from_theirs_to_ours(mixed: Mixed) -> None:
 
 def test_a_shortcut_from_ours_to_theirs(mixed: Mixed) -> None:
     def found() -> bool:
-        mixed.ping("ope1", "frr2", 8)
+        mixed.ping("ope1", "frr2", 4)
         return any(f"10.1.5.0/24 via {OVERLAY['frr2']}" in line for line in mixed.routes("ope1").splitlines())
 
     assert until("a shortcut", found, within_s=90)

@@ -28,6 +28,7 @@ from dmvpn.linux import kernel_facts, process, ruleset
 from dmvpn.linux.pace import patience
 from dmvpn.linux.services import Supervised
 from dmvpn.linux.vici_client import ViciSession
+from dmvpn.network.registry import registry
 from dmvpn.operations import labs
 from dmvpn.plane import main as plane
 from dmvpn.plane import underlay
@@ -41,7 +42,7 @@ TRANSPORT_RANGE = "100.64.0.0/16"
 GUARDS = tuple(f"counter name {name} drop" for name in ("gre_clear_out", "gre_clear_in", "transport_forwarded"))
 STATISTICS = Path(f"/sys/class/net/{TAP}/statistics")
 EVERY_S = 0.01
-IKE_TABLE, ROUTE_PROTOCOL = "220", "79"
+IKE_TABLE, ROUTE_PROTOCOL = str(registry(NETWORK).ike_table), "79"
 STREAM_OCTETS = 200
 STEADY = 20  # packets in a row
 UP_LIMIT_S = 30.0
@@ -61,7 +62,9 @@ def wait_for(condition: Callable[[], Answer], what: str, limit_s: float = UP_LIM
 
 
 @contextmanager
-def small_lab(purpose: str, *, before_start: Callable[[Lab], None] = lambda _lab: None) -> Iterator[Lab]:
+def small_lab(
+    purpose: str, *, before_start: Callable[[Lab], None] = lambda _lab: None, file: Path = FILE
+) -> Iterator[Lab]:
     """The lab of fail_closed.yaml. `before_start` is called when it is wired and no router is configured yet."""
     name = f"{NETWORK}-{purpose}-{os.getpid()}"
 
@@ -69,7 +72,7 @@ def small_lab(purpose: str, *, before_start: Callable[[Lab], None] = lambda _lab
         if "links" in progress.what:
             before_start(running.find(name))
 
-    with labs.held(FILE, name, report) as lab:
+    with labs.held(file, name, report) as lab:
         yield lab
 
 

@@ -86,10 +86,15 @@ def flush_xfrm(node: LabNode) -> None:
         node.run(("ip", "xfrm", what, "flush"))
 
 
-def tell_story(lab: Lab, flow: Stream) -> None:
+def one_each(count: int) -> bool:
+    return count == PEERS
+
+
+def tell_story(lab: Lab, flow: Stream, *, settled: Callable[[int], bool] = one_each) -> None:
+    """`settled`: whether so many SAs are all that east will have."""
     east = lab.node("east")
     settle(flow, direct, "a direct path to begin with")
-    wait_for(lambda: len(sas(east)) == PEERS, "one SA with each peer")
+    wait_for(lambda: settled(len(sas(east))), "one SA with each peer")
     flow.mark()
     rekey_children(east)
     rekey_ike(east)

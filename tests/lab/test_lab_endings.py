@@ -36,6 +36,27 @@ with lifecycle.held(network.lab, plans, name=sys.argv[2], file="demo", base=Path
     signal.pause()
 """
 
+# A command in a container whose first process reaps nobody: orphans stay as this one's unreaped children.
+REAPS_NOBODY = """
+import signal, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from lab_plans import demo
+from dmvpn.errors import Fault
+from dmvpn.lab import lifecycle
+from dmvpn.linux.supervisor_child import become_subreaper
+network, plans = demo()
+with lifecycle.held(network.lab, plans, name="orphans", file="demo", base=Path(sys.argv[1])) as lab:
+    become_subreaper()
+    node = lab.node("osl1")
+    node.start(("sleep", "1000")).stop(signal_number=signal.SIGKILL)
+    node.start(("sh", "-c", "trap : TERM; while :; do sleep 0.1; done")).stop(grace_s=0.2)
+    try:
+        node.call(lambda: time.sleep(1000), timeout_s=0.2)
+    except Fault as fault:
+        print(fault)
+"""
+
 
 def wait_for(condition: Callable[[], bool], what: str, limit_s: float = 15.0) -> None:
     deadline = time.monotonic() + limit_s
@@ -95,6 +116,14 @@ def test_a_command_killed_on_the_way_up_leaves_nothing(tmp_path: Path, until: st
     wait_for(
         lambda: state.sweep(tmp_path) is not None and not list(tmp_path.iterdir()), "the keeper let go of its lock"
     )
+
+
+def test_a_lab_ends_where_nobody_reaps_orphans(tmp_path: Path) -> None:
+    argv = (sys.executable, "-c", REAPS_NOBODY, str(tmp_path), str(HERE))
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "osl1: was not done within 0.2 s" in done.stdout
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_ctrl_c_removes_the_directory_at_once(tmp_path: Path) -> None:

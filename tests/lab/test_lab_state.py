@@ -1,6 +1,7 @@
 """The state directory: one lab a name, and a sweep that removes dead labs' files only."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,20 @@ def test_a_second_lab_of_a_name_is_refused(tmp_path: Path) -> None:
     assert str(caught.value) == "lab one: is up already; run: dmvpn lab down --name one"
     claim.discard()
     assert not (tmp_path / "one").exists()
+
+
+def test_somebody_who_looks_for_dead_labs_meanwhile_is_not_taken_for_a_living_one(tmp_path: Path) -> None:
+    """Whoever looks holds the lock for a moment. One child of ours does nothing else."""
+    looking = os.fork()
+    if looking == 0:
+        while True:
+            state.sweep(tmp_path)
+    try:
+        for turn in range(300):
+            state.claim(f"new{turn}", tmp_path).discard()
+    finally:
+        os.kill(looking, signal.SIGKILL)
+        os.waitpid(looking, 0)
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "A", "-a", "a" * 33, "a b"])

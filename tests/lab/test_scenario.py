@@ -25,8 +25,9 @@ def load(tmp_path: Path, text: str) -> scenario.Scenario:
     [
         pytest.param(
             "- {name: x, wiat: {seconds: 1}}",
-            "story.yaml:4:13: wiat is no word of a scenario; its words are background, capture, count, cut, end, "
-            "expect, heal, id, impair, level, name, restart, run, stop, stream, tell, throughput, until, wait, watch",
+            "story.yaml:4:13: wiat is no word of a scenario; its words are background, cables, capture, carry, count, "
+            "cut, end, expect, heal, id, impair, level, name, renumber, restart, row, run, stop, stream, tell, "
+            "throughput, until, wait, watch",
             id="misspelt action",
         ),
         pytest.param("- {name: x}", "story.yaml:4:3: a step has exactly one action, this one has none", id="no action"),

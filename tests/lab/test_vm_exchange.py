@@ -286,6 +286,20 @@ def test_a_comma_in_a_path_is_no_end_of_qemus_option(monkeypatch: pytest.MonkeyP
     assert "path=/run/c,,d/agent.sock" in options
 
 
+def test_a_machine_that_counts_its_instructions_has_one_processor_and_is_emulated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(vm_library, "disks", lambda _directory: [])
+    image = vm_image.Image(Path("/kernel"), Path("/modules"), "6.1", Path("/vng"), "qemu")
+    words = vm._argv(image, Path("/run/c"), kvm=vm_kvm.Verdict(vm.COUNTED), clock=vm.Clock.INSTRUCTIONS)
+    assert words[words.index("--cpus") + 1] == "1"
+    assert "--disable-kvm" in words
+    (options,) = (word for word in words if word.startswith("--qemu-opts="))
+    assert "-icount shift=0" in options
+    (usual,) = (word for word in vm._argv(image, Path("/run/c"), kvm=vm_kvm.Verdict("")) if "qemu-opts" in word)
+    assert "icount" not in usual
+
+
 DIES = """
 import os, signal, sys
 from pathlib import Path

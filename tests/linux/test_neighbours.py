@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import pytest
 
 from dmvpn.errors import Fault
-from dmvpn.linux.neighbours import LinkForm, Neighbour, Neighbours, link_address, mac_of, nbma_of, nbma_of_link
+from dmvpn.linux.neighbours import Change, LinkForm, Neighbour, Neighbours, link_address, mac_of, nbma_of, nbma_of_link
 from dmvpn.linux.netlink import attribute, attributes, messages
 from dmvpn.linux.upcalls import NeighbourQuestions, Question
 
@@ -16,6 +16,7 @@ Run = Callable[..., str]
 OURS = 79
 PEER = IPv4Address("10.255.1.1")
 NBMA = IPv4Address("100.64.0.1")
+LONG = IPv6Address("2001:db8::1")
 IP_RECVERR = 11
 
 
@@ -88,6 +89,75 @@ def test_a_bound_neighbour_is_permanent_and_found_again(tap: str, ip: Run) -> No
         neighbours.unbind(tap, PEER)
         neighbours.unbind(tap, PEER)
         assert PEER not in {row.protocol for row in neighbours.ours(tap)}
+
+
+@pytest.mark.kernel
+def test_many_changes_are_made_in_their_order(tap: str) -> None:
+    other, gone, kept = (IPv4Address(f"10.255.1.{host}") for host in (2, 3, 4))
+    with Neighbours(OURS) as neighbours:
+        changes = (
+            Change(PEER, NBMA),
+            Change(PEER, IPv4Address("100.64.0.2")),
+            Change(gone, NBMA),
+            Change(gone),
+            Change(gone),
+            Change(kept, NBMA),
+            Change(kept),
+            Change(kept, IPv4Address("100.64.0.4")),
+        )
+        assert neighbours.change_all(tap, LinkForm.TAP, changes) == {}
+        assert neighbours.change_all(tap, LinkForm.TAP, ()) == {}
+        assert {row.protocol: row.nbma for row in neighbours.ours(tap)} == {
+            PEER: IPv4Address("100.64.0.2"),
+            kept: IPv4Address("100.64.0.4"),
+        }
+        assert neighbours.change_all(tap, LinkForm.TAP, (Change(other, NBMA), Change(other, refused=True))) == {}
+        assert other not in {row.protocol for row in neighbours.ours(tap)}
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("wrong", [[0], [1], [2], [0, 1, 2], []])
+def test_what_the_kernel_refuses_is_told_by_its_place_and_the_others_are_made(tap: str, wrong: list[int]) -> None:
+    """The four octets of an mGRE device's link-layer address are too few for a TAP's six; sixteen are not."""
+    hosts = [IPv4Address(f"10.255.1.{host}") for host in (2, 3, 4)]
+    with Neighbours(OURS) as neighbours:
+        changes = [Change(host, NBMA if place in wrong else LONG) for place, host in enumerate(hosts)]
+        refused = neighbours.change_all(tap, LinkForm.GRE, changes)
+        assert {place: str(fault) for place, fault in refused.items()} == {
+            place: f"neighbour {hosts[place]} on {tap}: Invalid link address" for place in wrong
+        }
+        assert {row.protocol for row in neighbours.ours(tap)} == {
+            host for place, host in enumerate(hosts) if place not in wrong
+        }
+
+
+@pytest.mark.kernel
+def test_an_address_that_does_not_fit_holds_nothing_else_up(tap: str) -> None:
+    with Neighbours(OURS) as neighbours:
+        changes = (Change(PEER, LONG), Change(IPv4Address("10.255.1.2"), NBMA))
+        (fault,) = neighbours.change_all(tap, LinkForm.TAP, changes).items()
+        assert (fault[0], str(fault[1])) == (
+            0,
+            f"{LONG}: an IPv6 NBMA address does not fit a MAC of the userspace plane",
+        )
+        assert {row.protocol for row in neighbours.ours(tap)} == {IPv4Address("10.255.1.2")}
+
+
+@pytest.mark.kernel
+def test_hundreds_of_changes_are_one_request(tap: str) -> None:
+    hosts = [IPv4Address(int(PEER) + 1 + number) for number in range(240)]
+    with Neighbours(OURS) as neighbours:
+        assert neighbours.change_all(tap, LinkForm.TAP, [Change(host, NBMA) for host in hosts]) == {}
+        assert {row.protocol for row in neighbours.ours(tap)} == set(hosts)
+        neighbours.bind(tap, PEER, NBMA, LinkForm.TAP)
+        assert PEER in {row.protocol for row in neighbours.ours(tap)}, "its answers are not taken for another's"
+
+
+@pytest.mark.kernel
+def test_a_missing_device_fails_every_change(netns: None) -> None:
+    with Neighbours(OURS) as neighbours:
+        failed = neighbours.change_all("acme-blue", LinkForm.TAP, (Change(PEER, NBMA), Change(PEER)))
+    assert [str(fault) for fault in failed.values()] == ["acme-blue: there is no such network device here"] * 2
 
 
 @pytest.mark.kernel

@@ -2,11 +2,18 @@
 
 import errno
 import os
+from collections.abc import Callable
 
 import pytest
 
 from dmvpn.errors import Fault
-from dmvpn.linux.netlink import NetlinkRefusal, Requests
+from dmvpn.linux.netlink import NetlinkRefusal, Request, Requests
+
+VERBS: dict[str, Callable[[Requests], object]] = {
+    "ask": lambda requests: requests.ask("tap0", 1, 0, b""),
+    "ask_all": lambda requests: requests.ask_all("tap0", [Request(lambda: "one of them", 1, 0, b"")]),
+    "dump": lambda requests: requests.dump("tap0", 1, b""),
+}
 
 
 class Kernel:
@@ -43,10 +50,10 @@ def full() -> OSError:
         pytest.param(Kernel(receiving=TimeoutError()), "tap0: the kernel did not answer within 5 s", id="no answer"),
     ],
 )
-@pytest.mark.parametrize("verb", ["ask", "dump"])
+@pytest.mark.parametrize("verb", VERBS)
 def test_a_socket_that_fails_is_a_fault(kernel: Kernel, fault: str, verb: str) -> None:
     requests = Requests(kernel)  # type: ignore[arg-type]
     with pytest.raises(Fault) as caught:
-        requests.ask("tap0", 1, 0, b"") if verb == "ask" else requests.dump("tap0", 1, b"")
+        VERBS[verb](requests)
     assert str(caught.value) == fault
     assert not isinstance(caught.value, NetlinkRefusal)

@@ -197,6 +197,19 @@ def test_what_was_there_before_stays(netns: None, ip: Run, put: Callable[..., Pa
 
 
 @pytest.mark.kernel
+def test_a_rule_for_more_than_a_default_route_comes_and_goes(netns: None, ip: Run, put: Callable[..., Path]) -> None:
+    before = ip("rule"), ip("-6", "rule")
+    rules = [{"priority": 399, "table": 254, "family": family, "specific": True} for family in (4, 6)]
+    path = put(rules=rules)
+    for _ in range(2):
+        netstate.apply(path)
+        for family in ("-4", "-6"):
+            assert ip(family, "rule").count("399:\tfrom all lookup main suppress_prefixlength 0") == 1
+    netstate.remove(path)
+    assert (ip("rule"), ip("-6", "rule")) == before
+
+
+@pytest.mark.kernel
 def test_what_somebody_took_away_comes_back(netns: None, ip: Run, put: Callable[..., Path]) -> None:
     path = put()
     netstate.apply(path)
@@ -262,6 +275,33 @@ def test_death_halfway_leaves_nothing_without_an_owner(
 
 
 @pytest.mark.kernel
+def test_the_default_route_of_another_network_is_not_replaced(netns: None, ip: Run, put: Callable[..., Path]) -> None:
+    """Two networks know theirs by one protocol: only the records say whose it is."""
+    path = put(routes=[], devices=[], addresses=[], rules=[])
+    ip("link", "set", "lo", "up")
+    default = {"prefix": "0.0.0.0/0", "kind": "unreachable", "table": 254, "metric": 100, "protocol": 79}
+    other = document(path.parent, network="one", state=str(path.parent / "one" / "network.state.json"))
+    other |= {"routes": [default], "devices": [], "addresses": [], "rules": []}
+    path.with_name("one.json").write_text(json.dumps(other))
+    netstate.apply(path.with_name("one.json"))
+    put(
+        state=str(path.parent / "acme" / "network.state.json"),
+        routes=[{**default, "kind": "unicast", "device": "lo", "scope": "link"}],
+        devices=[],
+        addresses=[],
+        rules=[],
+    )
+    before = kernel_state(ip)
+    with pytest.raises(Fault) as caught:
+        netstate.apply(path)
+    assert str(caught.value) == (
+        "route 0.0.0.0/0 table 254: another network of this machine has it already with metric 100; "
+        "write the same in the files of both"
+    )
+    assert kernel_state(ip) == before
+
+
+@pytest.mark.kernel
 def test_as_a_program_a_fault_is_one_line(netns: None, put: Callable[..., Path]) -> None:
     path = put(addresses=[{"device": "eth7", "address": "192.0.2.1/24"}])
     done = subprocess.run(
@@ -269,3 +309,40 @@ def test_as_a_program_a_fault_is_one_line(netns: None, put: Callable[..., Path])
     )
     assert done.returncode == 1
     assert done.stderr == "netstate: device eth7: there is no such device for address 192.0.2.1/24; see `ip link`\n"
+
+
+@pytest.mark.kernel
+def test_what_two_networks_have_in_common_goes_with_the_last_of_them(tmp_path: Path, netns: None, ip: Run) -> None:
+    ip("link", "add", "eth0", "type", "veth", "peer", "name", "isp")
+    paths = {}
+    for number, network in enumerate(("one", "two")):
+        uplink = {"prefix": "0.0.0.0/0", "kind": "unicast", "device": "eth0", "gateway": "192.0.2.1", "metric": 100,
+                  "table": 254, "protocol": 79}  # fmt: skip
+        paths[network] = tmp_path / f"{network}.json"
+        text = document(
+            tmp_path,
+            network=network,
+            state=str(tmp_path / network / "network.state.json"),
+            devices=[],
+            addresses=[
+                {"device": "eth0", "address": "192.0.2.2/30"},
+                {"device": "lo", "address": f"100.6{number}.0.1/32"},
+            ],
+            routes=[uplink],
+            rules=[],
+        )
+        paths[network].write_text(json.dumps(text))
+        netstate.apply(paths[network])
+    both = kernel_state(ip)
+    netstate.apply(paths["one"])
+    assert kernel_state(ip) == both
+    netstate.remove(paths["one"])
+    shown = kernel_state(ip)
+    assert "192.0.2.2/30" in shown
+    assert "via 192.0.2.1" in shown
+    assert "100.61.0.1" in shown
+    assert "100.60.0.1" not in shown
+    netstate.remove(paths["two"])
+    shown = kernel_state(ip)
+    assert "192.0.2.2/30" not in shown
+    assert "via 192.0.2.1" not in shown

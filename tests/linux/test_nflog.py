@@ -8,10 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dmvpn.errors import Fault
-from dmvpn.linux.neighbours import LinkForm
 from dmvpn.linux.nflog import LoggedPackets, decode
-from dmvpn.linux.nhrp_socket import NhrpDatagram, NhrpSocket
 
 Run = Callable[..., str]
 
@@ -61,36 +58,3 @@ def test_a_hairpin_is_told_with_its_sender(tap: str, open_tap: Callable[[str], i
 def test_a_record_without_a_packet_is_no_packet() -> None:
     assert decode(b"\x02\x00\x00\x05") is None
     assert decode(b"") is None
-
-
-@pytest.mark.kernel
-def test_nhrp_goes_to_and_comes_from_an_nbma_address(tap: str, ip: Run, open_tap: Callable[[str], int]) -> None:
-    queue = open_tap(tap)
-    nhrp = NhrpSocket(tap, LinkForm.TAP)
-    assert nhrp.receive() is None
-    assert nhrp.send(b"request", IPv4Address("100.64.0.1"))
-    frame = b""
-    while frame[12:14] != b"\x20\x01":  # the kernel's own multicast comes first
-        assert select.select([queue], [], [], 5)[0]
-        frame = os.read(queue, 2048)
-    assert frame == bytes.fromhex("020064400001 02006440000b 2001") + b"request"
-    os.write(queue, bytes.fromhex("02006440000b 020064400001 2001") + b"reply")
-    os.write(queue, bytes.fromhex("0200644000ff 020064400001 2001") + b"for another")
-    assert select.select([nhrp], [], [], 5)[0]
-    assert nhrp.receive() == NhrpDatagram(b"reply", IPv4Address("100.64.0.1"))
-    assert nhrp.receive() is None
-    with pytest.raises(Fault, match="exceeds the device's MTU"):
-        nhrp.send(bytes(2000), IPv4Address("100.64.0.1"))
-    ip("link", "set", tap, "down")
-    assert not nhrp.send(b"request", IPv4Address("100.64.0.1"))
-    assert nhrp.receive() is None
-    ip("link", "set", tap, "up")
-    assert nhrp.send(b"request", IPv4Address("100.64.0.1"))
-    nhrp.close()
-    os.close(queue)
-
-
-@pytest.mark.kernel
-def test_nhrp_on_a_missing_device_is_a_fault(netns: None) -> None:
-    with pytest.raises(Fault, match="acme-blue: there is no such network device"):
-        NhrpSocket("acme-blue", LinkForm.TAP)

@@ -25,7 +25,7 @@ class Unit:
     stop: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     ready: PurePosixPath | None = None
-    run_dir: PurePosixPath | None = None
+    binds: tuple[tuple[PurePosixPath, PurePosixPath], ...] = ()
     start_timeout_s: float = 10.0
 
 
@@ -155,17 +155,27 @@ def test_a_one_shot_runs_to_its_end_and_again_on_a_change(services: Supervised, 
 
 
 def test_reload_is_the_units_own_or_sighup(services: Supervised, tmp_path: Path) -> None:
-    own, hup = tmp_path / "own", tmp_path / "hup"
-    trap = shell(f"trap 'touch {hup}' HUP; while :; do sleep 0.05; done")
-    services.apply([sleeper("a", reload=("touch", str(own))), Unit("b", trap)])
+    own, hup, trapped = tmp_path / "own", tmp_path / "hup", tmp_path / "trapped"
+    trap = shell(f"trap 'touch {hup}' HUP; touch {trapped}; while :; do sleep 0.05; done")
+    units = [sleeper("a", reload=("touch", str(own))), Unit("b", trap, ready=trapped)]
+    services.apply(units)
     before = [row.pid for row in services.status()]
-    assert services.apply([sleeper("a", reload=("touch", str(own))), Unit("b", trap)], reload={"a", "b"}).reloaded == (
-        "a",
-        "b",
-    )
+    assert services.apply(units, reload={"a", "b"}).reloaded == ("a", "b")
     assert own.exists()
     until(hup.exists)
     assert [row.pid for row in services.status()] == before
+
+
+def test_what_who_started_us_ignores_is_not_ignored_by_services(services: Supervised, tmp_path: Path) -> None:
+    hup, trapped = tmp_path / "hup", tmp_path / "trapped"
+    unit = Unit("a", shell(f"trap 'touch {hup}' HUP; touch {trapped}; while :; do sleep 0.05; done"), ready=trapped)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as after nohup(1)
+    try:
+        services.apply([unit])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    services.apply([unit], reload={"a"})
+    until(hup.exists)
 
 
 def test_a_changed_command_line_restarts_and_a_changed_time_limit_does_not(services: Supervised) -> None:
@@ -214,7 +224,7 @@ def test_run_dir_is_its_run_and_nobody_elses(services: Supervised, tmp_path: Pat
     unit = Unit(
         "a",
         shell("touch /run/mark-of-a; exec sleep 1000"),
-        run_dir=PurePosixPath(private),
+        binds=((PurePosixPath(private), PurePosixPath("/run")),),
         ready=PurePosixPath(private / "mark-of-a"),
     )
     services.apply([unit, sleeper("b")])

@@ -18,11 +18,12 @@ Run = Callable[..., str]
 def routes(netns: None, ip: Run) -> Iterator[TransportRoutes]:
     ip("address", "add", f"{OWN}/32", "dev", "lo")
     ip("route", "add", "unreachable", "100.64.0.0/16", "metric", "4294967294")
-    ip("link", "add", "tunnel0", "type", "veth", "peer", "name", "far0")
-    for device in ("tunnel0", "far0"):
-        ip("link", "set", device, "up")
+    for tunnel, far in (("tunnel0", "far0"), ("tunnel1", "far1")):
+        ip("link", "add", tunnel, "type", "veth", "peer", "name", far)
+        for device in (tunnel, far):
+            ip("link", "set", device, "up")
     ip("rule", "add", "pref", "220", "table", "220")
-    with TransportRoutes(220, 79, OWN, "tunnel0") as opened:
+    with TransportRoutes(220, 79, OWN, ("tunnel0", "tunnel1")) as opened:
         yield opened
 
 
@@ -54,6 +55,7 @@ def test_routes_of_others_in_that_table_are_left_alone(routes: TransportRoutes, 
 @pytest.mark.kernel
 def test_without_the_device_it_is_a_fault(routes: TransportRoutes, ip: Run) -> None:
     ip("link", "del", "tunnel0")
+    ip("link", "del", "tunnel1")
     with pytest.raises(Fault, match=r"tunnel0: there is no such network device here"):
         routes.install(HUB)
 
@@ -63,3 +65,17 @@ def test_the_tunnels_mtu_does_not_limit_what_carries_it(routes: TransportRoutes,
     ip("link", "set", "tunnel0", "mtu", "1400")
     routes.install(HUB)
     assert "mtu 65520" in ip("route", "show", "table", "220")
+
+
+@pytest.mark.kernel
+def test_what_goes_down_with_one_tunnel_goes_on_by_the_other(routes: TransportRoutes, ip: Run) -> None:
+    routes.install(HUB)
+    ip("link", "set", "tunnel0", "down")
+    assert f"dev tunnel1 table 220 src {OWN}" in ip("route", "get", str(HUB))
+    with pytest.raises(Fault, match=r"route 100\.64\.0\.1 table 220"):
+        routes.install(HUB)
+    ip("link", "set", "tunnel0", "up")
+    routes.install(HUB)
+    assert f"dev tunnel0 table 220 src {OWN}" in ip("route", "get", str(HUB))
+    routes.remove(HUB)
+    assert "100.64.0.1" not in ip("route", "show", "table", "all", "proto", "79")

@@ -55,6 +55,19 @@ def bgpd(netns: None) -> Iterator[Path]:
             daemon.wait()
 
 
+def test_whom_ripd_heard_of_is_read_from_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert vtysh.rip_sources(tmp_path) == (), "no ripd"
+    (tmp_path / "ripd.vty").touch()
+    said = (
+        b'Routing Protocol is "rip"\n  Routing for Networks:\n    eth1\n  Routing Information Sources:\n'
+        b"    Gateway          BadPackets BadRoutes  Distance Last Update\n"
+        b"    10.255.3.13              0         2       120   00:01:08\n"
+        b"  Distance: (default is 120)\n"
+    )
+    monkeypatch.setattr(process, "run", lambda *_argv, **_how: process.Result((), 0, said, b""))
+    assert [(str(one.address), one.heard_s) for one in vtysh.rip_sources(tmp_path)] == [("10.255.3.13", 68)]
+
+
 @pytest.mark.kernel
 def test_a_neighbour_of_a_real_bgpd_is_a_row(bgpd: Path) -> None:
     wait_for(lambda: bool(vtysh.bgp_peers(bgpd)))

@@ -195,7 +195,7 @@ def test_after_code_14_it_purges_its_own_and_registers_anew_two_seconds_later() 
 
 def test_a_refused_client_tries_again_after_30_to_90_s_and_lets_the_sa_be() -> None:
     bench = bench_in(REFUSED)
-    assert bench.view().hubs[0].reason == "code 4"
+    assert bench.view().hubs[0].reason == "code 4 (administratively prohibited)"
     assert names(bench.wait(29.0)) == []
     assert REQUEST in names(bench.wait(61.0))
 

@@ -37,7 +37,7 @@ from engine_bench import (
     sent,
     spoke,
 )
-from shortcut_bench import NEGATIVE, RESOLVING, UP, answered, asked_for, bench_in, probed, row, sa_down, used
+from shortcut_bench import NEGATIVE, PROBING, RESOLVING, UP, answered, asked_for, bench_in, probed, row, sa_down, used
 
 from dmvpn.nhrp.cache import BINDINGS_PER_NBMA_LIMIT
 from dmvpn.nhrp.events import (
@@ -73,6 +73,26 @@ def test_a_path_that_dies_unwanted_lets_the_sa_go_instead_of_restarting_it() -> 
     assert done == ["RemoveRoute", "UnbindNeighbour", "ReleaseSecurity"]
     assert of(actions, RestartSecurity) == []
     assert row(bench) is None
+
+
+def test_a_peer_answers_until_two_probes_in_a_row_were_not() -> None:
+    """What a router's other clouds ask before they blame the SA that they share with this one."""
+    bench = bench_in(PROBING)
+    engine = bench.engine
+    assert engine.needs(PEER_NBMA)
+    assert not engine.answers(PEER_NBMA), "never yet"
+    probed(bench)
+    assert engine.answers(PEER_NBMA)
+    bench.silent = True
+    for answers in (True, False):
+        bench.wait(1.0)
+        assert engine.answers(PEER_NBMA) is answers
+    probed(bench)
+    assert engine.answers(PEER_NBMA)
+    bench.down(PEER_NBMA)
+    assert not engine.answers(PEER_NBMA)
+    assert engine.needs(HUB_NBMA)
+    assert not engine.needs(OTHER_NBMA)
 
 
 def test_while_no_hub_is_up_that_is_the_reason() -> None:

@@ -11,11 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dmvpn.nhrp.checksum import checksum
-from dmvpn.nhrp.events import Action, Authorise, DropReason, Endpoint, Forget, Received, SecurityUp, Send
+from dmvpn.nhrp.events import (
+    Action,
+    Authorise,
+    DropReason,
+    Endpoint,
+    Forget,
+    Input,
+    Received,
+    SecurityDown,
+    SecurityUp,
+    Send,
+    UnbindNeighbour,
+)
 from dmvpn.nhrp.packet import CHECKSUM_AT, decode
 from dmvpn.nhrp.repeats import ID_AT
 
 UNIQUE = 0x8002
+HOLDING_S = 600
 
 
 def hub_with_one() -> Bench:
@@ -48,6 +61,14 @@ def test_the_answer_is_the_one_of_the_long_way(request_id: int) -> None:
     assert decode(short.octets).request_id == request_id
 
 
+def test_the_short_way_gives_the_same_answer_and_none_to_what_is_new() -> None:
+    bench = hub_with_one()
+    answer = bench.engine.repeated(octets_of(2), OWN_NBMA, bench.now)
+    assert [answer] == said(hub_with_one(), octets_of(2))
+    assert bench.engine.repeated(octets_of(2), OTHER_NBMA, bench.now) is None
+    assert without_memory().engine.repeated(octets_of(2), OWN_NBMA, bench.now) is None
+
+
 def test_every_single_octet_counts() -> None:
     """Changed with its checksum made right, it is taken apart, and all is as if nothing had been remembered."""
     for at in range(len(octets_of(2))):
@@ -76,12 +97,36 @@ def test_the_same_octets_from_another_peer_are_looked_at() -> None:
     assert asked.nbma == OTHER_NBMA
 
 
-def test_it_is_asked_each_time_whether_the_client_may() -> None:
+def test_what_was_allowed_holds_while_the_sa_does() -> None:
+    assert names(said(hub_with_one(), octets_of(2))) == ["REGISTRATION_REPLY"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param((SecurityUp(OWN_NBMA, None),), id="up again"),
+        pytest.param((SecurityDown(OWN_NBMA, "gone"),), id="down"),
+        pytest.param((SecurityDown(OWN_NBMA, "gone"), SecurityUp(OWN_NBMA, None)), id="down and up"),
+    ],
+)
+def test_any_word_of_the_sa_has_it_asked_again_whether_the_client_may(words: tuple[Input, ...]) -> None:
     bench = hub_with_one()
-    assert names(said(bench, octets_of(2))) == ["Authorise", "REGISTRATION_REPLY"]
+    for word in words:
+        bench.tell(word)
     bench.refuses = {str(OWN)}
-    (refused,) = of(said(bench, octets_of(3)), Send)
+    answered = said(bench, octets_of(2))
+    assert of(answered, Authorise)
+    (refused,) = of(answered, Send)
     assert decode(refused.octets).cies[0].code != 0
+
+
+def test_a_refresh_holds_the_binding_for_its_whole_time_again() -> None:
+    """The timer of the first one fires in between, and only looks."""
+    bench = hub_with_one()
+    bench.wait(HOLDING_S - 1)
+    said(bench, octets_of(2))
+    assert not of(bench.wait(HOLDING_S - 1), UnbindNeighbour)
+    assert of(bench.wait(1), UnbindNeighbour)
 
 
 def test_a_client_that_comes_from_elsewhere_is_told_so() -> None:

@@ -100,6 +100,7 @@ def test_binding_and_request(
     else:
         bound(bench, held)
     bench.refuses = set() if allowed else {str(OWN)}
+    bench.up(nbma)  # perhaps with another certificate: what was allowed before is asked about again
     actions = register(bench, nbma, flags, request_id=2)
     assert names(actions) == ["Authorise", *does]
     assert code_of(actions) == code

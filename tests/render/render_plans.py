@@ -19,20 +19,28 @@ from dmvpn.network.plan import (
     Registry,
     Role,
     Uplink,
+    Watch,
 )
+from dmvpn.render.learned import Learned, Spoke
 
 TRANSPORT = IPv4Network("100.64.0.0/16")
 PREFIXES = (ip_network("10.0.0.0/8"),)
 OVERLAY = ip_network("10.255.1.0/24")
 HUB_OVERLAY = IPv4Address("10.255.1.1")
 
+WATCH = Watch((), 1.0, 0.15, 0.8, 1, 1, 1, 5, 10, 50, None, None)
 REGISTRY = Registry(
     shortcut_table=4201,
     shortcut_priority=210,
     ike_table=220,
     ike_priority=220,
     ike_mark=Mark(0x42, 0xFF),
+    ipsec_device="acme.ipsec",
+    ipsec_group=4202,
     route_protocol=79,
+    uplink_priority=400,
+    uplink_mask=0x00FF0000,
+    uplink_tables=440000,
 )
 
 
@@ -123,6 +131,9 @@ def hub() -> Plan:
         public=None,
         mtu_octets=1500,
         metric=100,
+        table=440001,
+        mark=0x10000,
+        watch=WATCH,
     )
     return _plan("hq1", "hq", 65000, 1, "10.1.0.0/24", uplink, _cloud(Role.HUB, HUB_OVERLAY, (), bgp))
 
@@ -157,6 +168,9 @@ def spoke(number: int = 11) -> Plan:
         public=None,
         mtu_octets=1500,
         metric=100,
+        table=440001,
+        mark=0x10000,
+        watch=WATCH,
     )
     own = IPv4Address(f"10.255.1.{number}")
     cloud = _cloud(Role.SPOKE, own, (at_hub,), bgp)
@@ -182,3 +196,12 @@ def dual_stack_hub() -> Plan:
     )
     cloud = replace(cloud, overlay=(OVERLAY, six), addresses=(HUB_OVERLAY, ip_address("fd00:255:1::1")), bgp=bgp)
     return replace(plan, clouds=(cloud,), prefixes=(*PREFIXES, ip_network("fd00::/8")))
+
+
+# What a hub learns of spoke() and of another one.
+LEARNED: Learned = {
+    "blue": tuple(
+        Spoke(f"sp{number}", (IPv4Address(f"10.255.1.{number}"),), 65000 + number, (ip_network(f"10.1.{number}.0/24"),))
+        for number in (11, 12)
+    )
+}

@@ -2,15 +2,19 @@
 
 import json
 import subprocess
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import render_plans as plans
 from render_trees import stage
 from render_wires import Namespaces, run, wait_for
 
 from dmvpn.network.plan import Plan
 from dmvpn.render.engines import render_all
+from dmvpn.render.frr import bgpd_conf, bgpd_reload
 from dmvpn.render.interfaces import LAST_METRIC
+from dmvpn.render.layout import Layout
+from dmvpn.render.learned import Learned
 
 
 class Speaker:
@@ -21,9 +25,14 @@ class Speaker:
         self.run_dir = directory / "run"
         self.tree = directory / "tree"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._namespaces, self._log = namespaces, directory / "log"
+        self._namespaces, self.log_file = namespaces, directory / "log"
         self.tree.mkdir(parents=True)
+        self.stage(plan)
+
+    def stage(self, plan: Plan, known: Learned = plans.LEARNED) -> None:
+        """What it is told to be: its part of the file, and of a hub what it has learned."""
         stage(plan, self.tree)
+        (self.tree / "bgpd.conf").write_text(bgpd_conf(plan, known))
 
     def start(self) -> None:
         run("ip", "-n", self.netns, "link", "set", "acme-blue", "up")
@@ -32,8 +41,13 @@ class Speaker:
             run("ip", "-n", self.netns, "route", "add", *dead_end)
         run(*self.argv("frr-run"))
         for name in self.daemons():
-            self.processes[name] = self._namespaces.start(self.netns, *self.argv(name), log=self._log)
+            self.processes[name] = self._namespaces.start(self.netns, *self.argv(name), log=self.log_file)
             wait_for(lambda name=name: (self.run_dir / f"{name}.vty").exists(), f"{name} serves")  # type: ignore[misc]
+
+    def reload(self) -> None:
+        """A running bgpd takes the file as it is staged now."""
+        reload = bgpd_reload(Layout("acme"), PurePosixPath("/etc/dmvpn/acme/current/bgpd.conf"))
+        run("ip", "netns", "exec", self.netns, *self._here(reload))
 
     def daemons(self) -> tuple[str, ...]:
         """FRR's, in the order of their units."""
@@ -43,7 +57,13 @@ class Speaker:
     def argv(self, unit: str, verb: str = "argv") -> tuple[str, ...]:
         units = {found.name: found for part in render_all(self.plan) for found in part.units}
         argv: tuple[str, ...] = getattr(units[f"dmvpn-acme-{unit}"], verb)
-        here = {"/run/dmvpn/acme/frr": str(self.run_dir), "/etc/dmvpn/acme/current": str(self.tree)}
+        return self._here(argv)
+
+    def _here(self, argv: tuple[str, ...]) -> tuple[str, ...]:
+        here = {
+            "/run/dmvpn/acme/frr": str(self.run_dir),
+            "/etc/dmvpn/acme/current": str(self.tree),
+        }
         for there, path in here.items():
             argv = tuple(argument.replace(there, path) for argument in argv)
         return argv

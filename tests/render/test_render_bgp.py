@@ -1,14 +1,16 @@
 """bgpd and zebra as rendered, a hub and a spoke on a wire: routes come, filters hold, a reload keeps the session."""
 
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 import render_plans as plans
 from render_speaker import Speaker, readable
-from render_trees import stage
 from render_wires import Namespaces, run, wait_for
+
+from dmvpn.linux import vtysh
+from dmvpn.render.learned import Learned
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("need_frr")]
 
@@ -22,6 +24,10 @@ HOSTILE = {
     "10.1.0.128/25": "half of the hub's own LAN",
     "10.0.0.0/8": "the hub's own summary",
     "198.51.100.0/24": "somebody outside",
+    "10.1.12.0/24": "another spoke's LAN",
+    "10.1.12.128/25": "half of another spoke's LAN",
+    "10.1.10.0/23": "its own LAN and somebody's beside it",
+    "10.77.0.0/16": "what no certificate has yet",
     "0.0.0.0/0": "everything",
 }
 
@@ -48,10 +54,34 @@ def test_a_reload_brings_new_routes_and_keeps_the_session(pair: tuple[Speaker, S
     bgp = spoke.plan.clouds[0].bgp
     assert bgp is not None
     more = replace(bgp, announce=(*bgp.announce, ip_network("10.1.99.0/24")))
-    stage(replace(spoke.plan, clouds=(replace(spoke.plan.clouds[0], bgp=more),)), spoke.tree)
+    spoke.stage(replace(spoke.plan, clouds=(replace(spoke.plan.clouds[0], bgp=more),)))
+    hub.stage(hub.plan, _with(plans.LEARNED, "10.1.99.0/24"))
+    hub.reload()
     run("ip", "netns", "exec", spoke.netns, *spoke.argv("bgpd", "reload"))
     wait_for(lambda: hub.kernel_routes() == {"10.1.11.0/24", "10.1.99.0/24"}, "the hub has the new LAN too")
     assert spoke.show("bgp neighbors")["10.255.1.1"]["connectionsEstablished"] == 1
+
+
+def test_a_hub_speaks_with_nobody_it_has_not_heard_of(pair: tuple[Speaker, Speaker]) -> None:
+    hub, spoke = pair
+    stranger = {"blue": plans.LEARNED["blue"][1:]}
+    hub.stage(hub.plan, stranger)
+    hub.reload()
+    wait_for(lambda: hub.kernel_routes() == set(), "what the spoke announced is gone with its neighbour")
+    other_as = {"blue": (replace(plans.LEARNED["blue"][0], asn=65099), *stranger["blue"])}
+    hub.stage(hub.plan, other_as)
+    hub.reload()
+    wait_for(lambda: vtysh.wrong_as(hub.log_file) == {ip_address("10.255.1.11"): 1}, "its OPEN is refused")
+    assert hub.kernel_routes() == set()
+    hub.stage(hub.plan)
+    hub.reload()
+    wait_for(lambda: hub.kernel_routes() == {"10.1.11.0/24"}, "it is known again")
+    assert spoke.show("bgp neighbors")["10.255.1.1"]["bgpState"] == "Established"
+
+
+def _with(known: Learned, prefix: str) -> Learned:
+    first, *rest = known["blue"]
+    return {"blue": (replace(first, prefixes=(*first.prefixes, ip_network(prefix))), *rest)}
 
 
 def test_a_hub_takes_nothing_that_a_spoke_may_not_announce(pair: tuple[Speaker, Speaker]) -> None:
@@ -59,11 +89,12 @@ def test_a_hub_takes_nothing_that_a_spoke_may_not_announce(pair: tuple[Speaker, 
     commands = ["conf t", "no ip prefix-list blue-to-hubs", "ip prefix-list blue-to-hubs permit 0.0.0.0/0 le 32"]
     commands += ["router bgp 65011", "address-family ipv4 unicast", *(f"network {prefix}" for prefix in HOSTILE)]
     # The last one is permitted: when it is there, the others have been looked at.
-    commands += ["network 10.77.0.0/16"]
+    commands += ["network 10.1.11.128/25"]
     run("vtysh", "--vty_socket", str(spoke.run_dir), *(word for command in commands for word in ("-c", command)))
-    wait_for(lambda: "10.77.0.0/16" in hub.kernel_routes(), "the hub has the permitted prefix")
+    wait_for(lambda: "10.1.11.128/25" in hub.kernel_routes(), "the hub has the permitted prefix")
     wait_for(lambda: _sent(spoke) == len(HOSTILE) + 2, "the spoke announced them all")
-    assert hub.kernel_routes() == {"10.1.11.0/24", "10.77.0.0/16"}
+    assert hub.kernel_routes() == {"10.1.11.0/24", "10.1.11.128/25"}
+    assert vtysh.denied_prefixes(hub.run_dir)["blue-from-10.255.1.11"] == len(HOSTILE)
 
 
 def _sent(spoke: Speaker) -> int:

@@ -32,6 +32,8 @@ def _tree(parts: tuple[Rendered, ...]) -> dict[str, str]:
                 f"  {verb} {' '.join(argv)}" for verb, argv in (("reload", unit.reload), ("stop", unit.stop)) if argv
             ]
             lines += [f"  ready {unit.ready}"] if unit.ready else []
+            lines += [f"  sees {source} as {place}" for source, place in unit.binds]
+            lines += [f"  may {' '.join(unit.needs.capabilities)}", f"  speaks {' '.join(unit.needs.families)}"]
             lines += [f"  {unit.on_change.value} for {' '.join(map(str, unit.reads))}"] if unit.reads else []
     tree[UNITS] = "\n".join(lines) + "\n"
     return tree
@@ -45,8 +47,10 @@ def test_a_router_gets_the_tree_that_was_reviewed(example: str, router: str) -> 
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
         for name, text in tree.items():
+            (directory / name).parent.mkdir(exist_ok=True)
             (directory / name).write_text(text)
-    reviewed = {path.name: path.read_text() for path in directory.iterdir()}
+    files = (path for path in directory.rglob("*") if path.is_file())
+    reviewed = {str(path.relative_to(directory)): path.read_text() for path in files}
     assert sorted(tree) == sorted(reviewed)
     for name, text in tree.items():
         assert text == reviewed[name], f"{directory.relative_to(REPOSITORY) / name}: accept it with DMVPN_ACCEPT=1"

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from dmvpn.errors import Fault
+from dmvpn.errors import Fault, WrongInput
 from dmvpn.linux import process
 from dmvpn.network.foreign import compile_foreign, nhrpd_routers
 from dmvpn.network.loading import load
 from dmvpn.network.plan import ForeignPlan
+from dmvpn.operations import foreign
 from dmvpn.render.vendors import frr_nhrpd
 
 NETWORKS = Path(__file__).parents[1] / "interop" / "networks"
@@ -82,6 +83,28 @@ def test_cisco_authentication_needs_a_newer_frr_than_8_4(tmp_path: Path) -> None
     version = process.run(("/usr/lib/frr/nhrpd", "--version"), timeout_s=10, package="frr").text.split()[2]
     taken = tuple(int(part) for part in version.split(".")[:2]) >= (10, 1)
     assert ("nhrpd.conf" not in rejected(tmp_path, secret)) is taken
+
+
+def test_a_password_is_refused_before_an_nhrpd_that_knows_none_is_started() -> None:
+    secret = plan("their-hub", "frr1", ("holding-time: 60", "holding-time: 60, secret: {file: secret}"))
+    with pytest.raises(WrongInput) as caught:
+        foreign.refuse_too_old(secret, (8, 4))
+    assert str(caught.value) == (
+        "clouds.blue: has a secret, and the nhrpd of FRR 8.4 has no authentication; "
+        "write lab: {frr10: [frr1]}, or no secret"
+    )
+    foreign.refuse_too_old(secret, (10, 1))
+
+
+def test_from_frr_10_on_mgmtd_has_the_static_routes() -> None:
+    """staticd of FRR 10 refuses to start with a file of its own."""
+    units = {unit.name: unit for unit in frr_nhrpd.render(plan("our-hub", "frr1"), (10, 3)).units}
+    assert list(units)[-6:] == ["mgmtd", "zebra", "staticd", "nhrpd", "bgpd", "static-routes"]
+    assert "-f" not in units["staticd"].argv
+    assert units["static-routes"].argv == ("vtysh", "-d", "mgmtd", "-f", "/etc/dmvpn-foreign/staticd.conf")
+    older = {unit.name: unit for unit in frr_nhrpd.render(plan("our-hub", "frr1"), (8, 4)).units}
+    assert "mgmtd" not in older
+    assert "/etc/dmvpn-foreign/staticd.conf" in older["staticd"].argv
 
 
 def test_a_foreign_router_needs_a_fixed_address() -> None:

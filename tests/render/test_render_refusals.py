@@ -8,7 +8,7 @@ import pytest
 import render_plans as plans
 
 from dmvpn.errors import Fault
-from dmvpn.network.plan import Cloud, Plan, Protocol
+from dmvpn.network.plan import Cloud, Plan
 from dmvpn.render import engines
 from dmvpn.render.layout import Layout
 from dmvpn.render.result import File, Rendered
@@ -29,11 +29,6 @@ def _twice() -> Plan:
 @pytest.mark.parametrize(
     ("plan", "fault"),
     [
-        pytest.param(
-            _changed(lambda cloud: replace(cloud, routing=Protocol.RIP)),
-            "clouds.blue.routing: rip is not available yet; write routing: bgp, or ospf",
-            id="rip",
-        ),
         pytest.param(
             _twice(),
             "clouds.green.gre-key: the same as of blue, on one router; give each cloud its own key",

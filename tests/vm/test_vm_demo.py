@@ -16,6 +16,7 @@ from dmvpn.linux import process
 def test_the_demo_passes(place: str) -> None:
     dmvpn = str(Path(sys.executable).with_name("dmvpn"))
     done = process.run((dmvpn, "lab", "run", "demo", "--json"), timeout_s=200, accept=range(256))
+    assert done.stdout, done.stderr
     steps = json.loads(done.stdout)
     assert [(row["step"], row["why"]) for row in steps if row["outcome"] != "passed"] == []
     assert done.status == 0

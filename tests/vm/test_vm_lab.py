@@ -41,6 +41,7 @@ sites:
 
 pytestmark = [
     pytest.mark.lab,
+    pytest.mark.wide,
     pytest.mark.timeout(LIMIT_S),
     pytest.mark.skipif(bool(vm_image.why_not()), reason=vm_image.why_not()),
 ]

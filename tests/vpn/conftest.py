@@ -1,7 +1,7 @@
 """Whole networks of real daemons, one lab for each module: without root and namespaces these are skipped by name."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,18 +29,23 @@ def vpn(request: pytest.FixtureRequest) -> Iterator[Vpn]:
         vpn.assert_no_traceback()
 
 
-_FIGURES = pytest.StashKey[list[str]]()
+_FIGURES: list[str] = []
 
 
 @pytest.fixture
-def figure(pytestconfig: pytest.Config) -> Figure:
-    """Times that a reader wants to see; they are shown when all is over."""
-    told = pytestconfig.stash.setdefault(_FIGURES, [])
-    return lambda what, seconds: told.append(f"{what} {seconds:.2f} s")
+def figure(record_property: Callable[[str, object], None]) -> Figure:
+    """Times that a reader wants to see; they are shown when all is over, wherever the test ran."""
+    return lambda what, seconds: record_property("figure", f"{what} {seconds:.2f} s")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if figures := config.stash.get(_FIGURES, []):
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call":
+        where = " (virtual machine)" if "[vm" in report.nodeid else ""
+        _FIGURES.extend(f"{value}{where}" for name, value in report.user_properties if name == "figure")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _FIGURES:
         terminalreporter.section("figures")
-        for line in figures:
+        for line in _FIGURES:
             terminalreporter.line(line)

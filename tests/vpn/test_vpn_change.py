@@ -12,7 +12,7 @@ from vpn_lab import NETWORKS, Vpn, until
 from dmvpn.errors import Fault
 from dmvpn.lab import private
 from dmvpn.linux import namespaces
-from dmvpn.operations import change
+from dmvpn.operations import transactions
 
 NETWORK = "trio"
 pytestmark = pytest.mark.lab
@@ -73,7 +73,8 @@ def test_a_changed_file_is_a_new_revision_and_touches_what_it_concerns(vpn: Vpn)
         name: pids[name] for name in ("charon", "zebra", "gre", "bgpd")
     }
     assert "10.1.112.1/24" in vpn.run("par1", "ip", "-4", "addr", "show", "dev", "eth2").text
-    until("the hub knows the new LAN", lambda: _hub_knows_the_second_lan(vpn), within_s=20)
+    until("the hub refuses the new LAN", lambda: vpn.drops("hq1").get("bgp prefix"), within_s=20)
+    assert not _hub_knows_the_second_lan(vpn)
     assert _planned(vpn, SECOND_LAN).status == 0
     told = _apply(vpn, SECOND_LAN).text.splitlines()
     assert told[-1] == f"revision {before + 1} stays in force: nothing changed"
@@ -136,12 +137,12 @@ def test_history_says_who_why_and_which(vpn: Vpn) -> None:
 
 def test_a_process_of_a_lab_does_not_change_the_host(vpn: Vpn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(namespaces.LAB_VARIABLE, vpn.lab.name)
-    monkeypatch.setattr(change, "LAB_MARKER", tmp_path / ".lab")
+    monkeypatch.setattr(transactions, "LAB_MARKER", tmp_path / ".lab")
     with pytest.raises(Fault, match=f"lab {vpn.lab.name} runs here, but .* is the host's"):
-        change._refuse_to_change()
+        transactions.refuse_to_change()
 
 
 def test_every_process_of_a_lab_says_which_it_belongs_to(vpn: Vpn) -> None:
-    assert change.LAB_MARKER == private.MARKER
+    assert transactions.LAB_MARKER == private.MARKER
     assert vpn.run("par1", "printenv", namespaces.LAB_VARIABLE).text.strip() == vpn.lab.name
     assert vpn.node("par1").call(partial(Path.read_text, private.MARKER)).strip() == vpn.lab.name

@@ -8,7 +8,7 @@ from nat_talk import Talk
 from vpn_lab import Vpn
 
 NETWORK = "nat-kernel"
-pytestmark = [pytest.mark.lab, pytest.mark.vm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.vm, pytest.mark.wide, pytest.mark.timeout(300)]
 
 PAIRS = tuple(combinations(KERNEL_ROUTERS, 2))
 

@@ -11,7 +11,7 @@ from vpn_lab import Vpn, until
 from dmvpn.linux import vtysh
 from dmvpn.operations import labs
 
-pytestmark = [pytest.mark.lab, pytest.mark.both_planes]
+pytestmark = [pytest.mark.lab, pytest.mark.both_planes(vm_is_wide=True)]
 
 NETWORK = Path(__file__).parents[2] / "examples" / "ospf.yaml"
 SPOKES = {"par1": ("10.1.1.1", "10.1.1.0/24"), "osl1": ("10.1.2.1", "10.1.2.0/24")}

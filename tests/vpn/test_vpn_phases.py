@@ -1,11 +1,14 @@
-"""Phase 1: the hub relays for good. Phase 2: routing names the far spoke, and the kernel asks where that is."""
+"""Phase 1: the hub relays for good. Phase 2: routing names the far spoke, and the kernel asks where that is.
+
+Phase 2 on both planes, since who asks is the plane's own device.
+"""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from vpn_lab import NETWORKS, Figure, Vpn, until
+from vpn_lab import NETWORKS, PLANE_AT, Figure, Vpn, on_this_kernel, until
 
 from dmvpn.daemon.control import WhyNot
 from dmvpn.operations import labs
@@ -17,7 +20,7 @@ MANY = 100
 
 def _vpn(phase: int, directory: Path) -> Iterator[Vpn]:
     file = directory / f"phase{phase}.yaml"
-    file.write_text(NETWORKS["trio"].read_text().replace("phase: 3", f"phase: {phase}"))
+    file.write_text(on_this_kernel(NETWORKS["trio"].read_text()).replace("phase: 3", f"phase: {phase}"))
     with labs.held(file, f"vpn-phase{phase}-{os.getpid()}", lambda _progress: None) as lab:
         vpn = Vpn(lab)
         vpn.settle()
@@ -51,7 +54,9 @@ def test_phase_1_always_relays(phase1: Vpn) -> None:
     assert "why not direct: phase 1" in phase1.dmvpn("par1", "explain", "paris", "lyon").text
 
 
-def test_phase_2_finds_the_next_hop_that_routing_names(phase2: Vpn, figure: Figure) -> None:
+@pytest.mark.both_planes(vm_is_wide=True)
+def test_phase_2_finds_the_next_hop_that_routing_names(phase2: Vpn, figure: Figure, place: str) -> None:
+    assert [cloud.plane for cloud in phase2.status("par1").clouds] == [PLANE_AT[place]]
     assert "10.1.13.0/24" in phase2.run("par1", "ip", "route", "show", "via", "10.255.1.13").text
     with phase2.flow("paris-pc", "lyon-pc") as flow:
         figure("phase 2: direct after", flow.until("direct", within_s=10))
@@ -63,6 +68,7 @@ def test_phase_2_finds_the_next_hop_that_routing_names(phase2: Vpn, figure: Figu
     assert last["path"] == "direct"
 
 
+@pytest.mark.both_planes(vm_is_wide=True)
 def test_phase_2_relays_while_the_path_is_cut(phase2: Vpn, figure: Figure) -> None:
     with phase2.flow("paris-pc", "lyon-pc") as flow:
         flow.until("direct", within_s=10)

@@ -1,17 +1,35 @@
-"""Two hubs: spokes know both, and losing one costs seconds, not shortcuts."""
+"""Two hubs: spokes know both, and losing one costs seconds, not shortcuts.
+
+In the virtual machine with BFD, which test_vpn_bfd.py measures here: one lab shows both, and a hub that is silent.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from vpn_lab import Figure, Vpn, until
+from vpn_lab import NETWORKS, PLANE_AT, Figure, Vpn, on_this_kernel, settled_lab, until
 
-NETWORK = "hubs"
+from dmvpn.lab.impairment import Change
+from dmvpn.lab.stream import Figures
+from dmvpn.network.clouds import BGP_HOLD_S
+
 pytestmark = pytest.mark.lab
 FAILOVER_LIMIT_S = 45.0  # BGP's hold time is 30 s
+AGAIN_LIMIT_S = 60.0
 
 
-def test_a_spoke_is_registered_with_both_hubs(vpn: Vpn) -> None:
+@pytest.fixture(scope="module")
+def vpn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vpn]:
+    text = on_this_kernel(NETWORKS["hubs"].read_text()).replace("plane: kernel", "plane: kernel, bfd: true")
+    file = tmp_path_factory.mktemp("hubs") / "network.yaml"
+    file.write_text(text)
+    with settled_lab(file, "hubs") as vpn:
+        yield vpn
+
+
+@pytest.mark.both_planes(vm_is_wide=True)
+def test_a_spoke_is_registered_with_both_hubs(vpn: Vpn, place: str) -> None:
+    assert {cloud.plane for router in vpn.routers() for cloud in vpn.status(router).clouds} == {PLANE_AT[place]}
     for spoke in ("par1", "lyo1"):
         assert {(hub.router, hub.state) for hub in vpn.status(spoke).hubs} == {("hq1", "up"), ("res1", "up")}
     for hub in ("hq1", "res1"):
@@ -33,7 +51,30 @@ def test_a_shortcut_does_not_notice_that_a_hub_is_gone(vpn: Vpn) -> None:
     assert status.text.splitlines()[-1].startswith(f"hub {hub} is connecting")
 
 
+@pytest.mark.vm
+@pytest.mark.wide
+def test_a_silent_hub_is_left_for_the_other_and_back_when_it_is_heard(vpn: Vpn) -> None:
+    """test_vpn_bfd.py and test_vpn_outage.py do it here."""
+    vpn.lab.cut_path("par1", "lyo1")
+    hub = _hub_of(vpn, "par1")
+    try:
+        with vpn.flow("paris-pc", "lyon-pc", interval_s=0.05) as flow:
+            flow.until("relayed", within_s=15)
+            flow.mark()
+            vpn.lab.impair(f"{hub}.wan", Change(silent=True))
+            took_s = flow.until("relayed", within_s=2 * BGP_HOLD_S)
+            flow.lost()
+            gap_s = Figures.of(flow.stream.stretch()).longest_gap_s
+    finally:
+        vpn.lab.heal(f"{hub}.wan")
+        vpn.lab.heal_path("par1", "lyo1")
+    until("all as before", lambda: not any(vpn.unsettled(router) for router in vpn.routers()), within_s=AGAIN_LIMIT_S)
+    assert max(gap_s, took_s) < BGP_HOLD_S / 2, "BFD is there to be quicker than the hold time"
+
+
+@pytest.mark.both_planes(vm_is_wide=True)
 def test_what_must_be_relayed_goes_by_the_other_hub(vpn: Vpn, figure: Figure) -> None:
+    """The last one: nothing is put back."""
     vpn.lab.cut_path("par1", "lyo1")
     with vpn.flow("paris-pc", "lyon-pc") as flow:
         flow.until("relayed", within_s=15)

@@ -1,6 +1,7 @@
 """A lab as these tests see it: the command as an operator types it, conditions that are waited for, flows and logs."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,34 +12,56 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dmvpn.daemon.control import NodeStatus, PeerRow
+from dmvpn.doctor.report import Finding, Outcome
 from dmvpn.errors import Fault
-from dmvpn.lab import capture, stream
+from dmvpn.lab import capture, stream, vm
 from dmvpn.lab.node import LabNode
 from dmvpn.lab.running import Lab
 from dmvpn.lab.stream import Packet, Stream
+from dmvpn.linux import vtysh
 from dmvpn.linux.netlink import Requests
 from dmvpn.linux.pace import patience
 from dmvpn.linux.process import Result
 from dmvpn.linux.route_lookup import lookup
 from dmvpn.linux.routes import RouteKind
 from dmvpn.linux.services import ServiceStatus, Supervised
-from dmvpn.operations import labs, observing
+from dmvpn.operations import doctor, labs, observing
 from dmvpn.operations.here import Here
 from dmvpn.render.layout import Layout
 
 HERE = Path(__file__).parent
 NETWORKS = {
+    "six": HERE / "networks" / "six.yaml",
+    "doctor": HERE / "networks" / "doctor.yaml",
     "demo": HERE.parents[1] / "examples" / "demo.yaml",
     "trio": HERE / "networks" / "trio.yaml",
     "hubs": HERE / "networks" / "two-hubs.yaml",
+    "join": HERE / "networks" / "join.yaml",
+    "beside-trio": HERE / "networks" / "beside-trio.yaml",
+    "clouds": HERE / "networks" / "two-clouds.yaml",
+    "identity": HERE / "networks" / "identity.yaml",
+    "walls": HERE / "networks" / "walls.yaml",
+    "leased": HERE / "networks" / "leased.yaml",
     "nat": HERE / "networks" / "nat.yaml",
+    "uplinks6": HERE / "networks" / "uplinks6.yaml",
+    "uplinks": HERE / "networks" / "uplinks.yaml",
+    "taken": HERE / "networks" / "taken.yaml",
+    "gateways": HERE / "networks" / "gateways.yaml",
     "nat-kernel": HERE / "networks" / "nat-kernel.yaml",
 }
+PLANE_AT = {"native": "userspace", "vm": "kernel"}
+PLANE = PLANE_AT["vm" if vm.VARIABLE in os.environ else "native"]
 UP_LIMIT_S = 30.0
 LOOK_S = 0.05
 DIRECT_PACKETS = 5  # in a row, and the way counts as settled
 Found = TypeVar("Found")
 Figure = Callable[[str, float], None]  # what was measured, and the seconds it took
+
+
+def on_this_kernel(text: str) -> str:
+    """A network file that forces the userspace plane, as it is for the virtual machine: there the kernel's is meant."""
+    assert "plane: userspace" in text
+    return text.replace("plane: userspace", "plane: kernel") if vm.VARIABLE in os.environ else text
 
 
 def until(what: str, condition: Callable[[], Found | None], *, within_s: float) -> Found:
@@ -142,12 +165,12 @@ class Vpn:
 
     # ------------------------------------------------------------ conditions
 
-    def settle(self) -> None:
-        """Every hub up and every BGP session established, seen from every router."""
+    def settle(self, untold: Sequence[str] = ()) -> None:
+        """Every hub up and every BGP session established, seen from every router, which are not told of some hosts."""
         for router in self.routers():
-            until_nothing(f"{router} to settle", partial(self.unsettled, router), within_s=UP_LIMIT_S)
+            until_nothing(f"{router} to settle", partial(self.unsettled, router, untold), within_s=UP_LIMIT_S)
 
-    def unsettled(self, router: str) -> list[str]:
+    def unsettled(self, router: str, untold: Sequence[str] = ()) -> list[str]:
         try:
             status = self.status(router)
         except Fault as fault:
@@ -156,7 +179,8 @@ class Vpn:
         left += [f"BGP {one}" for one in status.bgp if one["state"] != "Established" or not one["prefixes"]]
         left += [] if status.bgp else ["no BGP session"]
         # What BGP knows, the kernel may not have yet.
-        missing = self.node(router).call(partial(_without_route, tuple(self.lab.hosts.values())))
+        hosts = tuple(address for address in self.lab.hosts.values() if address not in untold)
+        missing = self.node(router).call(partial(_without_route, hosts))
         return left + [f"no route to {address}" for address in missing]
 
     def forget(self) -> None:
@@ -173,6 +197,15 @@ class Vpn:
             for row in self.status(router).peers
             if row.kind == "shortcut"
         ]
+
+    def examined(self, router: str, destination: str | None = None) -> tuple[Finding, ...]:
+        """As `dmvpn doctor` does it, without the start of a command."""
+        here = Here(self.lab.network, self.layout)
+        return self.node(router).call(partial(_findings, here, destination), timeout_s=90)
+
+    def ill(self, router: str) -> list[str]:
+        """What a doctor does not find good."""
+        return [str(one) for one in self.examined(router) if one.outcome is not Outcome.OK]
 
     # ------------------------------------------------------------ traffic
 
@@ -219,6 +252,22 @@ class Vpn:
         services = Supervised(self.lab.network, Path(self.layout.run))
         self.node(router).call(partial(services.start, f"dmvpn-{self.lab.network}-{unit}"))
 
+    def reload_service(self, router: str, unit: str) -> None:
+        services = Supervised(self.lab.network, Path(self.layout.run))
+        self.node(router).call(partial(services.reload, f"dmvpn-{self.lab.network}-{unit}"))
+
+    # ------------------------------------------------------------ bgpd
+
+    def vtysh(self, router: str, command: str) -> Any:
+        """What a show command of bgpd's says in JSON."""
+        return self.node(router).call(partial(vtysh.show, Path(self.layout.frr_run), command, daemon="bgpd"))
+
+    def configure(self, router: str, commands: Sequence[str]) -> None:
+        """By hand, past every file."""
+        words = (word for command in commands for word in ("-c", command))
+        run = self.run(router, "vtysh", "--vty_socket", str(self.layout.frr_run), "-d", "bgpd", *words)
+        assert run.status == 0, run
+
     # ------------------------------------------------------------ files
 
     def read(self, router: str, path: str) -> str:
@@ -230,6 +279,13 @@ class Vpn:
     def logs(self, router: str) -> dict[str, str]:
         return self.node(router).call(partial(_texts, Path(self.layout.run) / "log"))
 
+    def answers(self, node: str, address: str) -> bool:
+        return self.run(node, "ping", "-c", "1", "-W", "1", address).status == 0
+
+    def connects(self, node: str, address: str, port: int) -> str:
+        """What a TCP connection there ends with: nothing, or the error's name."""
+        return self.run(node, "python3", "-c", _CONNECT, address, str(port)).text.strip()
+
     def assert_no_traceback(self) -> None:
         for router in self.routers():
             for name, text in self.logs(router).items():
@@ -237,10 +293,34 @@ class Vpn:
                 assert at < 0, f"{router}: {name}: {text[at : at + 3000]}"
 
 
+@contextmanager
+def settled_lab(file: Path, name: str, untold: Sequence[str] = ()) -> Iterator[Vpn]:
+    """A lab whose routers have each other. What runs in it may not have left a traceback in the end."""
+    with labs.held(file, f"vpn-{name}-{os.getpid()}", lambda _progress: None) as lab:
+        vpn = Vpn(lab)
+        vpn.settle(untold)
+        yield vpn
+        vpn.assert_no_traceback()
+
+
+_CONNECT = """\
+import socket, sys, errno
+s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET)
+s.settimeout(1)
+try: s.connect((sys.argv[1], int(sys.argv[2])))
+except TimeoutError: print('silence')
+except OSError as error: print(errno.errorcode[error.errno])
+"""
+
+
 def _without_route(addresses: Sequence[str]) -> list[str]:
     with Requests() as requests:
         rows = {address: lookup(requests, ip_address(address)) for address in addresses}
     return [address for address, row in rows.items() if row is None or row.kind is RouteKind.UNREACHABLE]
+
+
+def _findings(here: Here, destination: str | None) -> tuple[Finding, ...]:
+    return tuple(doctor.findings(here, destination, lambda _what: None))
 
 
 def _texts(directory: Path) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dmvpn.cli.completion import clouds
 from dmvpn.cli.observe import NetworkOption
 from dmvpn.cli.reading import JsonOption
 from dmvpn.cli.text import say, say_json, say_table
@@ -18,7 +19,9 @@ STYLES = {"pass": "green", "fail": "red", "not answered": "red", "not applicable
 def conform(
     peer: Annotated[str, typer.Argument(metavar="ADDRESS", help="The peer's overlay address.")],
     device: Annotated[str | None, typer.Option("--device", help="The tunnel to it: an mGRE device or our TAP.")] = None,
-    cloud: Annotated[str | None, typer.Option("--cloud", help="The cloud, in place of its device.")] = None,
+    cloud: Annotated[
+        str | None, typer.Option("--cloud", help="The cloud, in place of its device.", autocompletion=clouds)
+    ] = None,
     nbma: Annotated[str | None, typer.Option("--nbma", help="Its NBMA address, if it is no neighbour yet.")] = None,
     own_nbma: Annotated[str | None, typer.Option("--own-nbma", help="The NBMA address of this machine.")] = None,
     second_nbma: Annotated[

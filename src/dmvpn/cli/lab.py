@@ -1,5 +1,6 @@
 """dmvpn lab: a whole network on this machine."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 from dmvpn.cli.reading import FILE, JsonOption
 from dmvpn.cli.text import say, say_json, say_table
+from dmvpn.errors import WrongInput
 
 app = typer.Typer(
     help="A whole network on this machine: routers, NATs and a WAN. A lab file is code that runs as root.",
@@ -27,13 +29,33 @@ def _ask_machine(name: str | None, *words: str) -> None:
 
 
 @app.command()
-def up(file: FileArgument = FILE, name: NameOption = None, vm: VmOption = False) -> None:
+def up(
+    file: FileArgument = FILE,
+    name: NameOption = None,
+    vm: VmOption = False,
+    pki_directory: Annotated[
+        Path | None, typer.Option("--pki", help="Papers by this authority; without it by one of the lab's own.")
+    ] = None,
+    bare: Annotated[
+        list[str] | None, typer.Option(metavar="ROUTER", help="Start this router bare, to be joined; also lab.bare.")
+    ] = None,
+) -> None:
     """Start every router and host of a network file, with the same apply as on a real router."""
-    from dmvpn.operations import labs, machines
+    from dmvpn.cli.passphrases import unlock
+    from dmvpn.operations import labs, machines, pki
 
+    if vm and (pki_directory is not None or bare):
+        raise WrongInput("lab up --vm", "takes neither --pki nor --bare", "write bare: into the file's lab section")
     if vm:
         raise typer.Exit(machines.up(file, name, lambda step: say(f"{step.seconds:6.1f}s  {step.what}")))
-    lab = labs.up(file, name, lambda progress: say(f"{progress.seconds:6.1f}s  {progress.what}"))
+    given = None if pki_directory is None else partial(pki.authority_of, directory=pki_directory, unlock=unlock(None))
+    lab = labs.up(
+        file,
+        name,
+        lambda progress: say(f"{progress.seconds:6.1f}s  {progress.what}"),
+        authority_of=given,
+        bare=bare or (),
+    )
     say(f"lab {lab.name} is up: {', '.join(lab.nodes)}")
     say(f"next: dmvpn lab exec {lab.routers()[0].name} dmvpn status")
 
@@ -120,6 +142,18 @@ def impair(
 
 
 @app.command()
+def renumber(
+    link: Annotated[str, typer.Argument(metavar="ROUTER.UPLINK", help="An uplink with dhcp: true.")],
+    name: NameOption = None,
+) -> None:
+    """Let an uplink's ISP give it its next address; the router learns of it within seconds."""
+    from dmvpn.operations import labs
+
+    _ask_machine(name, "renumber", link)
+    say(f"{link} is given {labs.renumber(labs.find(name), link)}")
+
+
+@app.command()
 def cut(
     a: Annotated[str, typer.Argument(help="A router.")],
     b: Annotated[str, typer.Argument(help="Another one.")],
@@ -155,10 +189,13 @@ def graph(file: FileArgument = FILE) -> None:
 
 @app.command()
 def run(
-    scenario: Annotated[str, typer.Argument(help="A scenario file, or the name of one that comes with us: demo.")],
+    scenario: Annotated[
+        str, typer.Argument(help="A scenario file, a network file that has a story, or one of ours: demo.")
+    ],
     as_json: JsonOption = False,
     name: NameOption = None,
     vm: VmOption = False,
+    report: Annotated[Path | None, typer.Option("--report", help="Write what was seen there, as Markdown.")] = None,
 ) -> None:
     """Start a lab, walk through a scenario's steps and expectations, and end the lab whatever happens."""
     from dmvpn.cli.story import Story
@@ -168,6 +205,8 @@ def run(
     if vm:
         raise typer.Exit(machines.run_scenario(scenario, name, as_json=as_json, report=story.hear))
     status = labs.run_scenario(scenario, name, story.hear)
+    if report is not None:
+        labs.write_report(report, story.page(f"dmvpn lab run {scenario}"))
     if as_json:
         say_json(story.record)
     raise typer.Exit(status)

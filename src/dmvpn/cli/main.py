@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dmvpn.cli import change, lab, nhrp, observe, pki, reading
+from dmvpn.cli import authoring, change, completion, doctor, firewall, joining, lab, nhrp, observe, pki, push, reading
 from dmvpn.cli.text import complain, say
 from dmvpn.errors import Fault, Problems
 
@@ -40,16 +40,23 @@ def _version() -> None:
     raise typer.Exit
 
 
+authoring.add(app)
 reading.add(app)
+joining.add(app)
 change.add(app)
+push.add(app)
 observe.add(app)
+doctor.add(app)
+completion.add(app)
 app.add_typer(pki.app, name="pki")
 app.add_typer(nhrp.app, name="nhrp")
+app.add_typer(firewall.app, name="firewall")
 app.add_typer(lab.app, name="lab")
 
 
 def run() -> None:
     """The command's entry point. Exit status 0 done, 1 failed, 2 wrong input or changes pending, 3 warnings."""
+    completion.prepare()
     try:
         app()
     except Problems as problems:

@@ -1,19 +1,41 @@
 """Verbs that look: status, peers, ping, explain, show, purge."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dmvpn.cli.completion import networks, places
 from dmvpn.cli.reading import JsonOption
 from dmvpn.cli.text import duration, octets, say, say_json, say_table
+from dmvpn.daemon.wire import to_wire
 
-NetworkOption = Annotated[str | None, typer.Option("--network", help="Which network, if this machine has several.")]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dmvpn.operations.change import Standing
+    from dmvpn.operations.linkage import LinkRow
+    from dmvpn.operations.observing import GatewayRow, UplinkRow
+
+NetworkOption = Annotated[
+    str | None, typer.Option("--network", help="Which network, if this machine has several.", autocompletion=networks)
+]
 show = typer.Typer(help="Views in other vendors' columns.", no_args_is_help=True)
 DIRECT_LIMIT = 100
+TROUBLES_TOLD = 6
+LINK_SEVERITY = 2
 GUARDS = {
     "gre_clear_out": "of GRE would have left in clear, and did not",
     "gre_clear_in": "of GRE came in clear, and were dropped",
+    "internet_only": "came from or went to a network in the zone internet-only, not by an uplink, and did not pass",
     "transport_forwarded": "of the transport range would have been forwarded, and were not",
+}
+
+DROPPED = "dropped."
+DROPS_TOLD = 8
+DROPS = {
+    "forged": "with a forged internal source",
+    "lost": "for internal addresses without a tunnel",
+    "untranslated": "that NAT lost",
 }
 
 
@@ -28,11 +50,18 @@ def add(app: typer.Typer) -> None:
 
 def status(network: NetworkOption = None, as_json: JsonOption = False) -> None:
     """How this router is: clouds, hubs, peers; the last line names the worst problem and the command to run."""
-    from dmvpn.operations import here, observing
+    from dmvpn.operations import change, here, linkage, observing
 
-    found = observing.status(here.find(network))
+    place = here.find(network)
+    standing = change.standing(place)
+    links = linkage.rows(place)
+    if not as_json:
+        _say_standing(standing)  # also when dmvpnd does not answer
+    found = observing.status(place)
+    troubles = [(trouble.severity, f"{trouble.what}; run: {trouble.run}") for trouble in found.troubles]
+    troubles += [(LINK_SEVERITY, f"{link.trouble}; run: ip link") for link in links if link.trouble]
     if as_json:
-        say_json(found)
+        say_json({**to_wire(found), "configuration": standing, "links": links})
     else:
         up = duration(found.uptime_s)
         say(f"{found.router} in {found.network}: up {up}, transport {found.transport}, {found.charon}")
@@ -47,19 +76,96 @@ def status(network: NetworkOption = None, as_json: JsonOption = False) -> None:
                 say(f"{cloud.name}: {cloud.plane} plane, IN CLEAR: crypto is none", style="red")
             if cloud.drops:
                 say(f"{cloud.name}: dropped {', '.join(f'{reason} {n}' for reason, n in sorted(cloud.drops.items()))}")
+        _say_gateways(found.gateways)
+        for uplink in found.uplinks:
+            say(_uplink_line(uplink), style=None if uplink.state == "online" else "yellow")
         stopped = {name: count for name, count in found.guards.items() if name in GUARDS and count}
         for name, count in stopped.items():
             say(f"guard: {count} packets {GUARDS[name]}", style="yellow")
+        _say_dropped(found.guards)
+        for link in links:
+            _say_link(link)
         _peer_table(found.peers)
-        worst = max(found.troubles, key=lambda trouble: trouble.severity, default=None)
-        if worst is None:
-            say("good: nothing to do", style="green")
-        else:
-            more = f" (and {len(found.troubles) - 1} more)" if len(found.troubles) > 1 else ""
-            say(f"{worst.what}; run: {worst.run}{more}", style="red" if worst.severity >= 3 else "yellow")
-    severity = max((trouble.severity for trouble in found.troubles), default=0)
+        _say_troubles(troubles)
+    severity = max((severity for severity, _ in troubles), default=0)
     if severity:
         raise typer.Exit(1 if severity >= 3 else 3)
+
+
+def _say_gateways(gateways: "Sequence[GatewayRow]") -> None:
+    for gateway in gateways:
+        less = "" if gateway.offers == gateway.usual else f" of {gateway.usual}: no tunnel of its own works yet"
+        where = "here" if gateway.here else "with another router of the site"
+        say(f"gateway {gateway.address} of {gateway.network}: {where}, priority {gateway.offers}{less}")
+
+
+def _say_dropped(counters: dict[str, int]) -> None:
+    """What the zone policy stopped, if there is one: its counters are there with it."""
+    dropped = {name.removeprefix(DROPPED): count for name, count in counters.items() if name.startswith(DROPPED)}
+    if not dropped:
+        return
+    told = sorted(((count, _dropped(name)) for name, count in dropped.items() if count), reverse=True)
+    lines = ", ".join(f"{words} {count}" for count, words in told[:DROPS_TOLD])
+    say(f"firewall: policy in force, dropped since it was loaded: {lines or 'nothing'}")
+
+
+def _dropped(name: str) -> str:
+    direction, _, zone = name.partition(".")
+    match direction:
+        case "in" if zone:
+            return f"from {zone} to the router"
+        case "through" if zone:
+            return f"from {zone}"
+        case "out" if zone:
+            return f"from the router to {zone}"
+        case _:
+            return DROPS.get(name, f"by {name}")
+
+
+def _say_link(link: "LinkRow") -> None:
+    """uplink isp1: up on bond0.256, 198.51.100.2/30 (static)"""
+    parts = [f"{link.condition} on {link.device}"]
+    parts += [f"{one.address} ({one.origin})" for one in link.addresses]
+    if link.members:
+        parts = [str(link.condition)]
+        parts += [f"{one.device} {'active' if one.active else one.condition}" for one in link.members]
+    elif link.condition == "missing" and not link.trouble:
+        parts = ["not made: this machine has links of its VLANs' names"]
+    say(f"{link.what}: {', '.join(parts)}", style="yellow" if link.trouble else None)
+
+
+def _uplink_line(row: "UplinkRow") -> str:
+    words = [f"uplink {row.name}: {row.state} for {duration(row.since_s)} on {row.device}"]
+    words += [f"({row.why})"] if row.state != "online" else []
+    if row.loss is not None:
+        words.append(f"loss {row.loss:.0%}" + (f" latency {row.latency_ms:.0f} ms" if row.latency_ms else ""))
+    words += [f"carries {', '.join(row.tunnels)}"] if row.tunnels else []
+    return " ".join(words)
+
+
+def _say_troubles(troubles: list[tuple[int, str]]) -> None:
+    """Of severity and line, the worst first: a line each, the worst last, where the eye falls; of many the worst."""
+    if not troubles:
+        say("good: nothing to do", style="green")
+        return
+    told = troubles[:TROUBLES_TOLD]
+    if len(troubles) > len(told):
+        say(f"and {len(troubles) - len(told)} that weigh less: dmvpn status --json", style="yellow")
+    for severity, line in reversed(told):
+        say(line, style="red" if severity >= 3 else "yellow")
+
+
+def _say_standing(standing: "Standing | None") -> None:
+    if standing is None:
+        return
+    if standing.confirm_s is not None:
+        left = duration(standing.confirm_s)
+        say(f"revision {standing.in_force} goes back in {left} unless you run: dmvpn confirm", style="red")
+    if standing.undone is not None:
+        say(f"revision {standing.undone.number} was rolled back, {standing.undone.undone}", style="red")
+    if standing.drifted:
+        names = " ".join(map(str, standing.drifted))
+        say(f"edited by hand since it was applied: {names}; run: dmvpn diff", style="yellow")
 
 
 def peers(network: NetworkOption = None, as_json: JsonOption = False) -> None:
@@ -108,7 +214,7 @@ def _peer_table(rows: tuple, *, whole: bool = False) -> None:  # type: ignore[ty
 
 
 def ping(
-    site: Annotated[str, typer.Argument(help="A site, router or internal address.")],
+    site: Annotated[str, typer.Argument(help="A site, router or internal address.", autocompletion=places)],
     network: NetworkOption = None,
     count: Annotated[int, typer.Option("-c", "--count", min=1, max=100000, help="How many.")] = 5,
     interval: Annotated[float, typer.Option("-i", "--interval", min=0.01, help="Seconds between two.")] = 0.5,
@@ -138,8 +244,10 @@ def ping(
 
 
 def explain(
-    source: Annotated[str, typer.Argument(metavar="A", help="A site, router or internal address.")],
-    destination: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    source: Annotated[
+        str, typer.Argument(metavar="A", help="A site, router or internal address.", autocompletion=places)
+    ],
+    destination: Annotated[str, typer.Argument(metavar="B", help="Another one.", autocompletion=places)],
     network: NetworkOption = None,
     as_json: JsonOption = False,
 ) -> None:

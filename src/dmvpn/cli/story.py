@@ -20,10 +20,15 @@ class Story:
         self._live = not quiet and sys.stdout.isatty()
         self._seconds = 0.0
         self.record: list[dict[str, Any]] = []
+        self._title = ""
+        self._table: list[str] = []  # rows, cells parted by |; the first is its head
+        self._last: list[str] = []
 
     def hear(self, event: Event | Progress) -> None:
         match event:
             case StoryBegan():
+                self._title, self._last = event.name, list(event.opening)
+                self._table = [event.columns] if event.columns else []
                 for line in event.opening:
                     self._say(line)
             case Progress():
@@ -45,9 +50,12 @@ class Story:
                 "seconds": round(event.seconds, 3),
                 "figures": event.figures,
                 "told": event.told,
+                "row": event.row,
                 "why": event.why,
             }
         )
+        if event.row:
+            self._table.append(event.row)
         if event.outcome is Outcome.SKIPPED:
             return
         self._line(f"  {MARKS[event.outcome]}  {event.name}", event.seconds, STYLES[event.outcome])
@@ -68,6 +76,21 @@ class Story:
         )
         for line in event.closing:
             self._say(line.replace("  dmvpn ", f"  {_invoked()} "))
+
+    def page(self, command: str) -> str:
+        """The run as a Markdown page: what it is about, its table, and every step with what came of it."""
+        lines = [f"# {self._title}", "", f"Written by `{command}`. Figures are of the machine that ran it.", ""]
+        lines += [line for line in self._last if line]
+        lines += [""]
+        for number, row in enumerate(self._table):
+            lines.append(f"| {row} |")
+            if number == 0:
+                lines.append("|" + "---|" * (row.count("|") + 1))
+        lines += ["", "| step | | what was seen | seconds |", "|---|---|---|---|"]
+        for step in self.record:
+            told = str(step["told"] or "; ".join(step["why"])).replace("|", "/")
+            lines.append(f"| {step['step']} | {step['outcome']} | {told} | {step['seconds']:.1f} |")
+        return "\n".join([*lines, ""])
 
     def _line(self, text: str, seconds: float, style: str | None) -> None:
         self._say(f"{text}  ({seconds:.1f} s)", style)

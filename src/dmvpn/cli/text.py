@@ -1,15 +1,19 @@
 """The terminal: the only place that prints. Colour only where a person looks; NO_COLOR and pipes are respected."""
 
+import getpass
 import json
 import sys
+import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
 from dmvpn.daemon.wire import to_wire
+from dmvpn.errors import WrongInput
 
 STATE_STYLES = {"direct": "green", "up": "green", "via hub": "cyan", "connecting": "yellow", "down": "red"}
 
@@ -35,6 +39,24 @@ def complain(line: str) -> None:
     Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(harmless(line), markup=False)
 
 
+def ask(question: str, default: str) -> str:
+    """A line from the terminal; an empty one is the default."""
+    return input(harmless(f"{question} [{default}]: ")).strip() or default
+
+
+def ask_secret(question: str) -> str:
+    """A line from the terminal that does not show it."""
+    return getpass.getpass(harmless(question))
+
+
+def confirmed(question: str) -> bool:
+    """Ask whoever sits at the terminal. Raises WrongInput where nobody does."""
+    if not sys.stdin.isatty():
+        raise WrongInput("standard input", "is no terminal, so nobody can be asked", "say --yes")
+    console().print(f"{harmless(question)} [y/N] ", end="", markup=False)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def say_json(value: Any) -> None:
     """A value of dataclasses and plain things as indented JSON."""
     sys.stdout.write(json.dumps(to_wire(value), indent=2) + "\n")
@@ -52,6 +74,38 @@ def say_pieces(pieces: Iterable[tuple[str, str]]) -> None:
     for text, style in pieces:
         line.append(harmless(text), style)
     console().print(line)
+
+
+class Waiting:
+    """On a terminal, what the command is at while nothing comes; gone when something does. On standard error."""
+
+    AFTER_S = 2.0
+
+    def __init__(self) -> None:
+        self._status: Status | None = None
+        self._console = Console(stderr=True, highlight=False, emoji=False)
+        self._since = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pause()
+
+    def about(self, what: str) -> None:
+        """Shown from now on, once the command has taken some seconds."""
+        if not self._console.is_terminal or time.monotonic() - self._since < self.AFTER_S:
+            return
+        if self._status is None:
+            self._status = self._console.status("")
+            self._status.start()
+        self._status.update(Text(harmless(what)))
+
+    def pause(self) -> None:
+        """Out of the way of a line."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
 
 
 def draws_boxes() -> bool:

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import PurePosixPath
 
@@ -38,6 +38,12 @@ class Difference:
     @property
     def nothing(self) -> bool:
         return not (self.files or self.stop or self.start or self.restart or self.reload or self.rewrites)
+
+
+def anew(difference: Difference, units: Sequence[Unit]) -> Difference:
+    """The same where another keeper starts all of `units`, which are the new ones."""
+    staying = tuple(unit.name for unit in units if unit.name not in difference.start)
+    return replace(difference, restart=staying, reload=())
 
 
 def compare(old: Sequence[Rendered], new: Sequence[Rendered]) -> Difference:

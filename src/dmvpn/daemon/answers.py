@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from dmvpn.daemon import paths, views
-from dmvpn.daemon.control import PathView, State, WhyNot
+from dmvpn.daemon.control import OVERLAY_PORT, PathView, State, WhyNot
 from dmvpn.daemon.node import Node
 from dmvpn.daemon.server import Server, Stream, ask_tcp
 from dmvpn.daemon.watching import Reader
@@ -19,9 +19,6 @@ from dmvpn.nhrp.events import Forget
 
 log = logging.getLogger("dmvpnd")
 
-# On overlay addresses, by the cloud's device, from the overlay address of a peer whose certificate we checked: a host
-# behind some router is none. Any port will do.
-OVERLAY_PORT = 2332
 HOPS_LIMIT = 8
 SITE_PREFIXES_LIMIT = 32
 HOP_TIMEOUT_S = 3.0
@@ -72,9 +69,12 @@ class Answers:
         except ValueError:
             return False
 
-    async def _other_router(self, question: dict[str, Any]) -> Any:
+    async def _other_router(self, question: dict[str, Any], source: str) -> Any:
+        answer = self._node.credentials.answer(question, source)
+        if answer is not None:
+            return answer
         if question["ask"] != "path":
-            raise Fault("question", "other routers may ask for a path only")
+            raise Fault("question", "other routers may ask for a path, a renewal or revocation lists only")
         return await self._read(question) if question.get("of") is None else await self._ask_for_another(question)
 
     async def _ask_for_another(self, question: dict[str, Any]) -> Any:
@@ -86,6 +86,12 @@ class Answers:
         return await ask_tcp(str(router), OVERLAY_PORT, asked, timeout_s=HOP_TIMEOUT_S)
 
     async def _admin(self, question: dict[str, Any]) -> Any:
+        if question["ask"] == "papers-changed":
+            await self._node.credentials.changed()
+            return {}
+        if question["ask"] == "renew-own":
+            renewed = await self._node.credentials.renewing.renew()
+            return {"until": renewed.not_after.isoformat()}
         if question["ask"] == "purge":
             prefix = question.get("prefix")
             forget = Forget(None if prefix is None else _network(prefix))
@@ -99,6 +105,8 @@ class Answers:
             case "status":
                 await self._node.look_at_plane()
                 return to_wire(await views.status(self._node))
+            case "working":
+                return {"tunnel": views.has_tunnel(self._node), "routes": self._node.routewatch.learned()}
             case "moments":
                 return views.moments(self._node)
             case "path":
@@ -162,7 +170,7 @@ class Answers:
         try:
             return paths.from_wire(await ask_tcp(router, OVERLAY_PORT, question, timeout_s=HOP_TIMEOUT_S))
         except Fault as fault:
-            return paths.silent(self._node.name_of(ip_address(router)) or router, destination, fault.what)
+            return paths.silent(self._node.names.of_overlay(ip_address(router)) or router, destination, fault.what)
 
     def _hubs_towards(self, router: str) -> list[str]:
         """Who may ask for us: the hubs we have an SA with, unless the router itself knows us by one."""

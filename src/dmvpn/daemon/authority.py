@@ -15,7 +15,8 @@ NAMES_LIMIT = 20_000
 class Authority:
     """Answers the engine's Authorise from the certificates that charon verified.
 
-    A row exists only while an SA with the peer stands, so what is not here is nobody's.
+    A row exists only while an SA with the peer stands, so what is not here is nobody's. Whoever changes a row tells the
+    engines that the SA is up or down: what they were answered before holds until then.
     """
 
     def __init__(self) -> None:
@@ -42,6 +43,14 @@ class Authority:
     def claims_overlay(self, address: Address) -> bool:
         """Whether it is the overlay address of a peer with an SA."""
         return any(address in claims.overlay for claims in self._claims.values())
+
+    def ours(self, transport: Network, role: Role | None = None) -> tuple[Address, ...]:
+        """One overlay address of every router of ours with an SA (of this role): where its dmvpnd answers."""
+        return tuple(
+            claims.overlay[0]
+            for nbma, claims in self._claims.items()
+            if nbma in transport and claims.overlay and role in (None, claims.role)
+        )
 
     def refusal(self, nbma: Address, protocol: Address, prefix: Network | None) -> str:
         """Why the binding or prefix is refused; empty when it is allowed."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from random import Random
@@ -13,8 +13,10 @@ from dmvpn.daemon.authority import Authority
 from dmvpn.daemon.foreign import members_in_clear
 from dmvpn.daemon.ike import Ike
 from dmvpn.daemon.multicast import Multicast
-from dmvpn.daemon.security import Remote, Up
+from dmvpn.daemon.orders import Remote, Up
 from dmvpn.daemon.settings import CloudSettings, Settings
+from dmvpn.daemon.turn import Turn
+from dmvpn.daemon.uplinks import Uplinks
 from dmvpn.daemon.watching import Watching
 from dmvpn.errors import Fault
 from dmvpn.linux.neighbours import LinkForm, Neighbours
@@ -38,7 +40,6 @@ from dmvpn.nhrp.events import (
     NeighbourMissing,
     OwnEndpoints,
     Received,
-    Refused,
     ReleaseSecurity,
     RemoveRoute,
     RestartSecurity,
@@ -60,7 +61,6 @@ log = logging.getLogger("dmvpnd.nhrp")
 EVENT_MEMORY = 512
 CLAIMS_WAIT_S = 3.0  # a packet overtakes the word that its SA is up; below the engine's own wait for a verdict
 IN_CLEAR_AGAIN_S = 1.0
-READ_BURST = 64  # packets per wake-up, so that one flooding peer cannot keep the loop from its timers
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,8 @@ class Doors:
     neighbours: Neighbours
     routes: Routes
     watching: Watching
+    uplinks: Uplinks
+    clouds: Mapping[str, "Cloud"]
 
 
 class Cloud:
@@ -95,12 +97,15 @@ class Cloud:
         self._form = LinkForm.TAP if settings.plane == "userspace" else LinkForm.GRE
         self._socket = NhrpSocket(settings.device, self._form)
         self._hairpins = LoggedPackets(settings.nflog_group) if settings.nhrp.redirect else None
+        self._turn = Turn(self._form, doors.neighbours, doors.routes, self._socket)
         self._timer: asyncio.TimerHandle | None = None
         ike = doors.settings.ike
-        self._hub_remotes = {
-            hub.nbma: tuple(Remote(host, ike.nat_port if hub.ours else ike.port) for host in hub.endpoints)
-            for hub in settings.hubs
-        }
+        remotes: dict[Address, list[Remote]] = {}
+        # A spoke of this cloud may be a hub of another, or a hub of both elsewhere, and has one SA.
+        for hub in (hub for cloud in (settings, *doors.settings.clouds) for hub in cloud.hubs):
+            port = ike.nat_port if hub.ours else ike.port
+            remotes.setdefault(hub.nbma, []).extend(Remote(host, port) for host in hub.endpoints)
+        self._hub_remotes = {nbma: tuple(dict.fromkeys(found)) for nbma, found in remotes.items()}
         # A member in clear has no SA to prove it; what it may claim must not count in an encrypted cloud.
         self.authority = doors.authority if settings.encrypted else Authority()
         self._in_clear = {} if settings.encrypted else members_in_clear(settings, doors.settings.network)
@@ -124,7 +129,7 @@ class Cloud:
         self._loop.add_reader(self._socket.fileno(), self._readable)
         if self._hairpins is not None:
             self._loop.add_reader(self._hairpins.fileno(), self._hairpinned)
-        self.feed(OwnEndpoints(own_endpoints(self.settings, self._doors.settings)))
+        self.tell_endpoints()
         self._perform_all(self.engine.start(self._loop.time()))
         for nbma in self._in_clear:
             self.feed(SecurityUp(nbma, None))
@@ -143,22 +148,47 @@ class Cloud:
             self._loop.remove_reader(self._hairpins.fileno())
             self._hairpins.close()
 
+    def tell_endpoints(self) -> None:
+        """Where our uplinks are now; hubs hear of it when it is something else than before."""
+        port = self._doors.settings.ike.nat_port
+        self.feed(OwnEndpoints(tuple(Endpoint(one, port) for one in self._doors.uplinks.own(self.settings.uplinks))))
+
     def feed(self, event: Input) -> None:
         self._perform_all(self.engine.receive(event, self._loop.time()))
 
     def _perform_all(self, actions: list[Action]) -> None:
-        waiting = deque(actions)
-        while waiting:
-            answer = self._perform(waiting.popleft())
-            if answer is not None:
-                waiting.extend(self.engine.receive(answer, self._loop.time()))
+        self._perform_some(actions)
+        self._end_turn()
+
+    def _perform_some(self, actions: list[Action]) -> None:
+        """What entries and packets they ask for may wait for the turn's end. The list grows by what answers ask for."""
+        for action in actions:
+            answers = self._perform(action)
+            if self._turn.is_full:
+                answers = (*answers, *self._turn.enter())
+                self._send()
+            for answer in answers:
+                actions += self.engine.receive(answer, self._loop.time())
+
+    def _end_turn(self) -> None:
+        while refused := self._turn.enter():
+            for one in refused:
+                self._perform_some(self.engine.receive(one, self._loop.time()))
+        self._send()
         self._arm()
 
+    def _send(self) -> None:
+        failed = self._turn.send()
+        if failed:
+            self.drops["send-failed"] += failed
+
     def _arm(self) -> None:
+        deadline = self.engine.next_deadline()
         if self._timer is not None:
+            if self._timer.when() == deadline:
+                return
             self._timer.cancel()
             self._timer = None
-        deadline = self.engine.next_deadline()
         if deadline is not None:
             self._timer = self._loop.call_at(deadline, self._expired)
 
@@ -167,16 +197,22 @@ class Cloud:
         self._perform_all(self.engine.advance(self._loop.time()))
 
     def _readable(self) -> None:
-        for _ in range(READ_BURST):
-            datagram = self._socket.receive()
-            if datagram is None:
-                return
-            if datagram.sender is None:
+        """As many as one call gives, so that one flooding peer cannot keep the loop from its timers."""
+        name, watching, engine, turn = self.settings.name, self._doors.watching, self.engine, self._turn
+        now = self._loop.time()
+        for octets, sender in self._socket.receive():
+            if sender is None:
                 # Nobody's SA stands behind it, so nothing in it can be believed.
                 self.drops["no-sender"] += 1
                 continue
-            self._doors.watching.received(self.settings.name, datagram.octets, datagram.sender)
-            self.feed(Received(datagram.octets, datagram.sender))
+            watching.received(name, octets, sender)
+            answer = engine.repeated(octets, sender, now)
+            if answer is None:
+                self._perform_some(engine.receive(Received(octets, sender), self._loop.time()))
+            else:
+                watching.sent(name, answer.octets, sender)
+                turn.send_later(answer)
+        self._end_turn()
 
     def _hairpinned(self) -> None:
         if self._hairpins is None:
@@ -204,7 +240,8 @@ class Cloud:
         """Whether an SA with this NBMA address has to do with this cloud."""
         if not self.settings.encrypted:
             return False
-        return nbma in self._hub_remotes or self.authority.is_in(nbma, self.settings.overlay)
+        is_hub = any(hub.nbma == nbma for hub in self.settings.hubs)
+        return is_hub or self.authority.is_in(nbma, self.settings.overlay)
 
     def standing(self, nbma: Address | None) -> Up | None:
         """How the peer is reached, if it is: by its SA, or in clear because the file lists it."""
@@ -232,14 +269,16 @@ class Cloud:
 
     # ------------------------------------------------------------ actions
 
-    def _perform(self, action: Action) -> Input | None:
+    def _perform(self, action: Action) -> tuple[Input, ...]:
+        """What the engine is told of it at once."""
         match action:
             case Send():
-                self._send(action)
-            case BindNeighbour() | InstallRoute():
-                return self._install(action)
-            case UnbindNeighbour() | RemoveRoute():
-                self._withdraw(action)
+                self._doors.watching.sent(self.settings.name, action.octets, action.nbma)
+                self._turn.send_later(action)
+            case BindNeighbour() | UnbindNeighbour():
+                self._turn.change_later(action)
+            case InstallRoute() | RemoveRoute():
+                return tuple(self._turn.route(action))
             case WantSecurity() | RestartSecurity() | ReleaseSecurity():
                 self._secure(action)
             case Authorise():
@@ -253,41 +292,7 @@ class Cloud:
                 self._remember(action)
             case _:
                 assert_never(action)
-        return None
-
-    def _send(self, action: Send) -> None:
-        self._doors.watching.sent(self.settings.name, action.octets, action.nbma)
-        try:
-            taken = self._socket.send(action.octets, action.nbma)
-        except Fault as fault:
-            taken = False
-            log.warning("%s", fault)
-        if not taken:
-            self.drops["send-failed"] += 1
-
-    def _install(self, action: BindNeighbour | InstallRoute) -> Refused | None:
-        device, doors = self.settings.device, self._doors
-        try:
-            if isinstance(action, BindNeighbour):
-                doors.neighbours.bind(device, action.protocol, action.nbma, self._form)
-            else:
-                doors.routes.install(action.prefix, action.gateway, device, mtu_octets=action.mtu_octets)
-        except Fault as fault:
-            log.warning("%s", fault)
-            return Refused(action, str(fault))
-        return None
-
-    def _withdraw(self, action: UnbindNeighbour | RemoveRoute) -> None:
-        device, doors = self.settings.device, self._doors
-        try:
-            if isinstance(action, RemoveRoute):
-                doors.routes.remove(action.prefix)
-            elif action.refused:
-                doors.neighbours.refuse(device, action.protocol)
-            else:
-                doors.neighbours.unbind(device, action.protocol)
-        except Fault as fault:
-            log.warning("%s", fault)
+        return ()
 
     def _secure(self, action: WantSecurity | RestartSecurity | ReleaseSecurity) -> None:
         ike = self._doors.ike
@@ -304,9 +309,18 @@ class Cloud:
                 if standing is not None:
                     self._loop.call_soon(self.security_up, action.nbma, standing.remote)
             case RestartSecurity():
-                ike.restart(action.nbma)
+                if any(other.engine.answers(action.nbma) for other in self._others()):
+                    # The SA is not to blame: this cloud alone begins anew with the peer.
+                    self._loop.call_soon(self.security_down, action.nbma, "path dead")
+                else:
+                    ike.restart(action.nbma)
             case ReleaseSecurity():
-                ike.release(action.nbma)
+                if not any(other.engine.needs(action.nbma) for other in self._others()):
+                    ike.release(action.nbma)
+
+    def _others(self) -> Iterator["Cloud"]:
+        """The clouds that share an SA with this one, if they have the peer in common."""
+        return (one for one in self._doors.clouds.values() if one is not self and one.settings.encrypted)
 
     def _admit_in_clear(self, action: WantSecurity | RestartSecurity | ReleaseSecurity) -> None:
         """There is nothing to negotiate; a restart only has the engine begin anew with the peer."""
@@ -318,13 +332,13 @@ class Cloud:
         else:
             self._loop.call_soon(self.feed, SecurityUp(action.nbma, None))
 
-    def _authorise(self, action: Authorise) -> Verdict | None:
+    def _authorise(self, action: Authorise) -> tuple[Verdict, ...]:
         """A refusal makes a client wait for a minute, so nobody is refused before charon had time to tell who it is."""
         if self.authority.claims(action.nbma) is not None:
-            return self._verdict(action)
+            return (self._verdict(action),)
         self._undecided[action.ticket] = action
         self._loop.call_later(CLAIMS_WAIT_S, self._decide, action)
-        return None
+        return ()
 
     def _decide(self, action: Authorise) -> None:
         if self._undecided.pop(action.ticket, None) is not None:
@@ -368,17 +382,6 @@ def engine_settings(cloud: CloudSettings, node: Settings) -> EngineSettings:
         shortcut=cloud.nhrp.shortcut,
         transport=transport,
         underlay_nbma=underlay,
-    )
-
-
-def own_endpoints(cloud: CloudSettings, node: Settings) -> tuple[Endpoint, ...]:
-    """This router's uplink addresses, in the cloud's order of preference: where a peer behind the same NAT finds it."""
-    by_name = {uplink.name: uplink for uplink in node.uplinks}
-    return tuple(
-        Endpoint(address.ip, node.ike.nat_port)
-        for name in cloud.uplinks
-        if name in by_name
-        for address in by_name[name].addresses
     )
 
 

@@ -17,7 +17,10 @@ from dmvpn.daemon.wire import answer_in
 from dmvpn.errors import Fault
 
 LINE_LIMIT_OCTETS = 16 << 20
-QUESTION_LIMIT_OCTETS = 4096
+QUESTION_LIMIT_OCTETS = 32768  # a renewal carries a certificate and a request
+# On overlay addresses, by the cloud's device, from the overlay address of a peer whose certificate we checked: a host
+# behind some router is none. Any port will do.
+OVERLAY_PORT = 2332
 
 
 class State(StrEnum):
@@ -140,6 +143,37 @@ class RulesRow:
     contested: bool  # so often that it is left for some seconds each time
     damaged_s: float | None  # since when it is not whole; None: it is
     trouble: str
+    filters: bool = False  # the zone policy is in the table too
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayRow:
+    """A gateway that this site's routers share."""
+
+    network: str
+    device: str
+    address: str
+    here: bool  # this router has it now
+    offers: int  # its priority, with what it loses while it has no tunnel
+    usual: int
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkRow:
+    """One ISP link: `state` is online, disconnecting, offline, connecting or disabled."""
+
+    name: str
+    device: str
+    state: str
+    why: str
+    since_s: float
+    loss: float | None  # a share of the last probes; None where none were sent
+    latency_ms: float | None
+    addresses: tuple[str, ...]
+    gateways: tuple[str, ...]
+    probes: tuple[str, ...]
+    serves: bool  # has a default route
+    tunnels: tuple[str, ...]  # CLOUD to ROUTER, each over it now
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +193,8 @@ class NodeStatus:
     troubles: tuple[Trouble, ...]
     rules: RulesRow | None = None
     policies: RulesRow | None = None  # the kernel plane has them
+    gateways: tuple[GatewayRow, ...] = ()
+    uplinks: tuple[UplinkRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

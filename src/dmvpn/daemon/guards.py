@@ -10,18 +10,20 @@ import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from dmvpn.daemon.control import RulesRow
 from dmvpn.errors import Fault
-from dmvpn.linux import policy_watch, ruleset
+from dmvpn.linux import keepers, policy_watch, ruleset
 from dmvpn.linux.nft_watch import TableWatch
 from dmvpn.linux.policy_watch import PolicyWatch
-from dmvpn.linux.services import Supervised
+from dmvpn.linux.services import Services
 
 log = logging.getLogger("dmvpnd.guards")
 
+POLICY = b"chain policy_filter_in"  # as the file begins it, where there is a zone policy
 GATHER_S = 0.02  # `flush` and what the same script loads after it may come as two changes
 BURST = 5  # so often in WINDOW_S at once; somebody who goes on fights, and then we do not fight as fast as he can
 WINDOW_S = 60.0
@@ -150,8 +152,11 @@ class RuleGuard(Guard):
         super().__init__(f"table {self._name}", self._name)
         self._unit = f"dmvpn-{network}-nftables"
         self._rules = rules
-        self._services = Supervised(network, run)
+        self._services: Services = keepers.of_this_process(network, run)
         self._expected: tuple[bytes, str] = (b"", "")  # a file's octets, and the listing they make
+
+    def view(self) -> RulesRow:
+        return replace(super().view(), filters=POLICY in self._expected[0])
 
     def _watched(self) -> Watch:
         return TableWatch(self._name)

@@ -8,10 +8,27 @@ import signal
 import sys
 from pathlib import Path
 
+from dmvpn.daemon import logbook
 from dmvpn.daemon import settings as daemon_settings
 from dmvpn.daemon.answers import Answers
 from dmvpn.daemon.node import Node
+from dmvpn.daemon.server import READING_GROUP
+from dmvpn.daemon.settings import Settings
 from dmvpn.errors import Fault
+from dmvpn.linux import privileges
+from dmvpn.linux.privileges import Capability
+
+# FRR's sockets and vtysh.conf belong to its own groups; the reading socket is given to ours.
+GROUPS = ("frr", "frrvty", READING_GROUP)
+# Whoever reaches for charon's sockets, to give them room, must be able to do what charon can: the middle two. SETFCAP:
+# to be root in a user namespace, where the rules are tried and swanctl finds its keys (user_namespaces(7)).
+KEPT = (
+    Capability.NET_ADMIN,
+    Capability.NET_RAW,
+    Capability.NET_BIND_SERVICE,
+    Capability.CHOWN,
+    Capability.SETFCAP,
+)
 
 
 def run() -> None:
@@ -20,11 +37,12 @@ def run() -> None:
     parser.add_argument("file", type=Path, help="the rendered daemon.json")
     parser.add_argument("--debug", action="store_true", help="log every packet that is dropped")
     arguments = parser.parse_args()
-    logging.basicConfig(
-        level=logging.DEBUG if arguments.debug else logging.INFO, format="%(asctime)s %(name)s: %(message)s"
-    )
+    logbook.open_log(logging.DEBUG if arguments.debug else logging.INFO)
     try:
-        asyncio.run(_serve(arguments.file))
+        settings = daemon_settings.load(arguments.file)
+        privileges.join_groups(GROUPS)
+        privileges.keep_only(KEPT)
+        asyncio.run(_serve(settings))
     except Fault as fault:
         sys.exit(_say(fault))
     except ExceptionGroup as group:
@@ -39,8 +57,8 @@ def _say(fault: Fault) -> int:
     return fault.exit_code
 
 
-async def _serve(path: Path) -> None:
-    node = Node(daemon_settings.load(path))
+async def _serve(settings: Settings) -> None:
+    node = Node(settings)
     answers = Answers(node)
     serving = asyncio.current_task()
     if serving is None:

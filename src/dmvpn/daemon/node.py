@@ -5,38 +5,45 @@ import contextlib
 import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 from dmvpn.daemon.authority import Authority
 from dmvpn.daemon.cloud import Cloud, Doors
+from dmvpn.daemon.credentials import Credentials, forget_router
 from dmvpn.daemon.guards import Guard, PolicyGuard, RuleGuard
 from dmvpn.daemon.ike import Ike
+from dmvpn.daemon.learned import Learned
 from dmvpn.daemon.memory import Memory
-from dmvpn.daemon.security import Down, Up
+from dmvpn.daemon.names import Names
+from dmvpn.daemon.orders import Down, Up
+from dmvpn.daemon.route_input import route_input
 from dmvpn.daemon.settings import Settings
+from dmvpn.daemon.uplinks import Moved, Uplinks
 from dmvpn.daemon.watching import Watching
 from dmvpn.errors import Fault
-from dmvpn.identity.claims import Claims
+from dmvpn.identity.claims import Claims, Role
 from dmvpn.linux.neighbours import Neighbours
 from dmvpn.linux.plane_client import PlaneClient, PlaneState
-from dmvpn.linux.routes import RouteKind, RouteRow, Routes
+from dmvpn.linux.routes import Routes
 from dmvpn.linux.routewatch import BestRoute, LinkChanged, LinkGone, NoRoute, RouteEvent, RouteWatch
 from dmvpn.linux.transport_routes import TransportRoutes
 from dmvpn.linux.upcalls import NeighbourQuestions
 from dmvpn.linux.used_sets import UsedSets
-from dmvpn.nhrp.events import Egress, RouteChanged, RouteGone, Used
+from dmvpn.nhrp.events import RouteGone, Used
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 log = logging.getLogger("dmvpnd")
 
 PLANE_POLL_S = 5.0
+FLOOD_GATHER_S = 0.05  # peers that come and go within it are told of together
 REMEMBER_S = 1.0
 LEAD_AGAIN_S = 0.5  # after a change of links: the tunnel may be one
 REMEMBER_SHARE = 50  # thousands of bindings take their time to be written: a fiftieth of ours at most
+ENDPOINTS_AFTER_S = 0.5  # by then an SA over another uplink stands, for what hubs are told
 SETTLED_S = 10.0  # after a start: by then charon has told of every SA that stands
-UNREACHABLE = (RouteKind.UNREACHABLE, RouteKind.BLACKHOLE, RouteKind.PROHIBIT)
 
 
 @dataclass(slots=True)
@@ -53,12 +60,22 @@ class Node:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.authority = Authority()
+        self.learned = Learned(settings)
         self.plane_view = PlaneView()
         self.started_at = asyncio.get_running_loop().time()
         self.clouds: dict[str, Cloud] = {}
-        self.ike = Ike(settings, self._security_up, self._security_down)
+        self.credentials = Credentials(settings)
+        self.uplinks = Uplinks(settings, self._uplinks_changed)
+        vouching, source = self.credentials.vouching, self._source
+        self.ike = Ike(settings, vouching, self._security_up, self._security_down, source)
+        ours = partial(self.authority.ours, settings.transport_range)
+        hubs = partial(ours, Role.HUB)
+        # Spokes hear from hubs: what one said to another would be traffic for which a shortcut is made and kept.
+        self.is_hub = any(cloud.role == "hub" for cloud in settings.clouds)
+        self.credentials.serve(self.ike, ours if self.is_hub else hubs, hubs, self.learned.revoked)
+        self.names = Names(settings, self.authority, self.clouds)
         self.routewatch = RouteWatch()
-        self.watching = Watching(settings.transport, self.name_of_nbma, self.overlay_of_nbma)
+        self.watching = Watching(settings.transport, self.names.of_nbma, self.names.overlay_of_nbma)
         paths = settings.paths
         self.rules = RuleGuard(settings.network, paths.swanctl_conf.with_name("nftables.nft"), paths.gre.parent)
         in_kernel = [cloud.device for cloud in settings.clouds if cloud.plane == "kernel" and cloud.encrypted]
@@ -69,21 +86,22 @@ class Node:
         self._questions = NeighbourQuestions()
         self._plane = PlaneClient(settings.paths.gre, on_connect=self._permit_all)
         kernel_plane = any(cloud.used_sets for cloud in settings.clouds)
-        self._transport = (
-            TransportRoutes(settings.ike_table, settings.route_protocol, settings.transport, in_kernel[0])
-            if in_kernel
-            else None
-        )
+        ways = (settings.ike_table, settings.route_protocol, settings.transport, tuple(in_kernel))
+        self._transport = TransportRoutes(*ways) if in_kernel else None
         self._used = UsedSets(f"dmvpn_{settings.network}") if kernel_plane else None
         self._memories: dict[str, Memory] = {}
         self._sent: dict[tuple[str, Address], int] = {}
         self._swept = False
         self._leading: asyncio.TimerHandle | None = None
+        self._to_flood: set[str] = set()  # clouds whose list of multicast's receivers has changed
+        self._flooding: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
         """Take up what the last dmvpnd left, and begin. Raises Fault if a device is missing."""
-        doors = Doors(self.settings, self.authority, self.ike, self._neighbours, self._routes, self.watching)
+        self.uplinks.open()
+        to_kernel = (self._neighbours, self._routes, self.watching, self.uplinks)
+        doors = Doors(self.settings, self.authority, self.ike, *to_kernel, self.clouds)
         for cloud in self.settings.clouds:
             self._memories[cloud.name] = Memory(self.settings.paths.state, cloud.name)
             self.clouds[cloud.name] = Cloud(cloud, doors, self._memories[cloud.name].recall())
@@ -101,6 +119,8 @@ class Node:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.ike.run())
+                group.create_task(self.credentials.run())
+                group.create_task(self.learned.run())
                 for guard in self._guards():
                     group.create_task(guard.run())
                 if self._uses_userspace():
@@ -114,6 +134,7 @@ class Node:
 
     def close(self) -> None:
         self._remember()
+        self.uplinks.close()
         for guard in self._guards():
             guard.close()
         for cloud in self.clouds.values():
@@ -122,8 +143,9 @@ class Node:
         self._loop.remove_reader(self._questions.fileno())
         for door in (self.routewatch, self._questions, self._neighbours, self._routes):
             door.close()
-        if self._leading is not None:
-            self._leading.cancel()
+        for timer in (self._leading, self._flooding):
+            if timer is not None:
+                timer.cancel()
         if self._transport is not None:
             self._transport.close()
 
@@ -134,7 +156,12 @@ class Node:
 
     async def _security_up(self, up: Up, claims: Claims) -> None:
         """The data plane learns what the peer may send before the engine sends anything to it."""
+        before = [cloud for cloud in self.clouds.values() if cloud.concerns(up.nbma)]
         self.authority.learn(up.nbma, claims)
+        for cloud in before:
+            if not cloud.concerns(up.nbma):
+                cloud.security_down(up.nbma, "its certificate names no address here any more")
+        self.learned.learn(up.nbma, claims)
         self._lead(up)
         for cloud in self.clouds.values():
             if cloud.concerns(up.nbma):
@@ -143,16 +170,45 @@ class Node:
         for cloud in self.clouds.values():
             if cloud.concerns(up.nbma):
                 cloud.security_up(up.nbma, up.remote)
+        if self.uplinks.are_several:
+            self._loop.call_soon(self.ike.prefer, up.nbma)
+        if up.nbma in self.settings.transport_range and (self.is_hub or claims.role is Role.HUB):
+            self.credentials.met(claims.overlay)
 
     def _security_down(self, down: Down) -> None:
+        claims = self.authority.claims(down.nbma)
         for cloud in self.clouds.values():
             if cloud.concerns(down.nbma):
                 cloud.security_down(down.nbma, down.why)
                 self._spawn(self._revoke(cloud, down.nbma))
         self.authority.forget(down.nbma)
+        if claims is not None and down.nbma in self.ike.refused:
+            forget_router(self.clouds.values(), claims)
+        (self.learned.forget if down.nbma in self.ike.refused else self.learned.departed)(down.nbma)
         if self._transport is not None:
             with contextlib.suppress(Fault):
                 self._transport.remove(down.nbma)
+
+    def _source(self, nbma: Address, version: int) -> Address | None:
+        """From where a peer is called: the best uplink of its cloud that works. Of a single one charon takes care."""
+        if not self.uplinks.are_several:
+            return None
+        clouds = [cloud for cloud in self.clouds.values() if cloud.settings.encrypted]
+        # Whom a shortcut is for is known by its certificate only: until then it may be any cloud's.
+        chosen = next((cloud for cloud in clouds if cloud.concerns(nbma)), clouds[0] if clouds else None)
+        return None if chosen is None else self.uplinks.address(chosen.settings.uplinks, version)
+
+    def _uplinks_changed(self, moved: Moved) -> None:
+        if not self.uplinks.are_several or not self.clouds:
+            return
+        if moved.dead:
+            self.ike.leave(moved.dead)
+        self.ike.prefer()
+        self._loop.call_later(ENDPOINTS_AFTER_S, self._tell_endpoints)
+
+    def _tell_endpoints(self) -> None:
+        for cloud in self.clouds.values():
+            cloud.tell_endpoints()
 
     def _lead(self, up: Up) -> None:
         """On the kernel plane GRE to a peer of ours needs a way; dmvpn-gre's socket is bound to one."""
@@ -175,12 +231,29 @@ class Node:
         if cloud.settings.plane != "userspace":
             return
         await self._plane.allow(cloud.settings.device, nbma, self.authority.inner_sources(nbma))
+        self._flood_later(cloud)
+
+    def _flood_later(self, cloud: Cloud) -> None:
+        """Whom multicast goes to is one list: a hub that meets many peers at once tells it once."""
+        self._to_flood.add(cloud.settings.name)
+        if self._flooding is None:
+            self._flooding = self._loop.call_later(FLOOD_GATHER_S, lambda: self._spawn(self._flood_all()))
+
+    async def _flood_all(self) -> None:
+        self._flooding = None
+        names, self._to_flood = self._to_flood, set()
+        for name in names:
+            with contextlib.suppress(Fault):  # an absent plane is told everything when it connects
+                await self._flood(self.clouds[name])
+
+    async def _flood(self, cloud: Cloud) -> None:
         met = self.authority.peers_in if cloud.settings.role == "hub" else self.authority.hubs_in
         await self._plane.flood(cloud.settings.device, met(cloud.settings.overlay))
 
     async def _revoke(self, cloud: Cloud, nbma: Address) -> None:
         if cloud.settings.plane != "userspace" or self.authority.claims(nbma) is not None:
             return
+        self._flood_later(cloud)
         with contextlib.suppress(Fault):
             await self._plane.forget(cloud.settings.device, nbma)
 
@@ -198,42 +271,6 @@ class Node:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    def name_of(self, overlay: Address) -> str:
-        """The name of the router with this overlay address, as far as it is known here."""
-        for cloud in self.settings.clouds:
-            for hub in cloud.hubs:
-                if overlay in hub.overlay:
-                    return hub.router
-        for one in self.clouds.values():
-            for row in one.engine.view(self.now()).bindings:
-                if row.protocol == overlay and row.nbma is not None:
-                    return self.authority.name(row.nbma)
-        return ""
-
-    def name_of_nbma(self, nbma: Address) -> str:
-        """The name of the router behind this NBMA address, as far as it is known here."""
-        if nbma == self.settings.transport or any(nbma == cloud.underlay_address for cloud in self.settings.clouds):
-            return self.settings.router
-        for cloud in self.settings.clouds:
-            for hub in cloud.hubs:
-                if hub.nbma == nbma:
-                    return hub.router
-            for member in cloud.foreign:
-                if member.nbma == nbma:
-                    return member.router
-        return self.authority.name(nbma)
-
-    def overlay_of_nbma(self, nbma: Address) -> tuple[Address, ...]:
-        """The overlay addresses of the router behind this NBMA address, likewise."""
-        own = [
-            cloud.addresses
-            for cloud in self.settings.clouds
-            if nbma in (self.settings.transport, cloud.underlay_address)
-        ]
-        known = [hub.overlay for cloud in self.settings.clouds for hub in cloud.hubs if hub.nbma == nbma]
-        claims = self.authority.claims(nbma)
-        return tuple(address for group in (*own, *known, claims.overlay if claims else ()) for address in group)
 
     def now(self) -> float:
         return self._loop.time()
@@ -270,8 +307,9 @@ class Node:
         kept_routes: set[Network] = set()
         for cloud in self.clouds.values():
             kept_routes |= cloud.remembered_prefixes()
+            kept = cloud.remembered_neighbours()
             for row in self._neighbours.ours(cloud.settings.device):
-                if row.protocol not in cloud.remembered_neighbours():
+                if row.protocol not in kept:
                     self._neighbours.unbind(cloud.settings.device, row.protocol)
         for route in self._routes.ours():
             if route.prefix not in kept_routes:
@@ -322,7 +360,6 @@ class Node:
             return
         try:
             for nbma in self._transport.peers():
-                # Another network of ours has its ways in the same table.
                 if nbma in self.settings.transport_range and self.ike.standing(nbma) is None:
                     self._transport.remove(nbma)
         except Fault as fault:
@@ -357,16 +394,3 @@ class Node:
                 self._memories[name].remember(cloud.engine.snapshot(now))
             except Fault as fault:
                 log.warning("cannot keep the state of %s: %s", name, fault)
-
-
-def route_input(row: RouteRow, overlay_device: str) -> RouteChanged:
-    """A kernel route as the engine sees it."""
-    if row.kind in UNREACHABLE:
-        egress = Egress.UNREACHABLE
-    elif row.kind is RouteKind.LOCAL:
-        egress = Egress.LOCAL
-    elif row.device == overlay_device:
-        egress = Egress.OVERLAY
-    else:
-        egress = Egress.ELSEWHERE
-    return RouteChanged(row.prefix, egress, row.gateway, row.device or "")

@@ -7,9 +7,13 @@ Rules, each learnt by running it:
   not happen, the other end acts, by what both see alike. One made long after the other: whoever made it had lost the
   old one, which is ended.
 - A charon that died calls back everybody it had an SA with: they would notice only when their DPD is over.
+- charon tells its SAs one after the other, and one that is rekeyed meanwhile is not among them: neither the old one,
+  which has no children any more, nor the new one. So an SA is gone when two looks say so.
 - An IKE SA whose child was refused stays up empty: it is ended, or the next attempt finds it "existing".
-- A foreign router initiates as it likes, by its trap policy; two SAs with it are left alone, since it does not know
-  which one we would keep. All else is the same, but that it is called on port 500: it may take nothing else.
+- A foreign router initiates as it likes, by its trap policy. Of one that it made and one that we made, ours goes: a
+  strongSwan there gives the two different reqids, its policies ask for the trap's, and what we send through ours it
+  drops without a word. Two of the same maker are left alone. All else is the same, but that it is called on port 500:
+  it may take nothing else.
 - Whoever is refused loses its SAs after a grace, each time; only an admitted peer ends our back-off.
 - A dead path is cured by terminate and initiate, never by rekeying (charon keeps the dead address).
 """
@@ -18,75 +22,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from dmvpn.daemon.duplicates import SETTLE_S, Duplicates
+from dmvpn.daemon.moves import Moves
+from dmvpn.daemon.orders import Connect, Disconnect, Down, Order, Remote, Terminate, TerminateNow, Up
 from dmvpn.daemon.standing import ALIVE, has_false_ends, standing_peers
 from dmvpn.linux.vici_client import IkeSa
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-ATTEMPTED = frozenset({"CREATED", "CONNECTING"})
 RETRY_FIRST_S = 3.0
 RETRY_LAST_S = 30.0
 RETRY_HUB_LAST_S = 10.0  # without its hub a spoke has nothing, and a hub that returns calls nobody
 DOUBLINGS_LIMIT = 8
 CHILDLESS_S = 5.0  # an IKE SA may be this long without a child while it is being made
-SETTLE_S = 2.0  # how long two SAs of a pair may stand, so that both ends have seen both
-DEFERENCE_S = 3 * SETTLE_S  # the end with the higher address leaves the choice to the other for so long
-# SAs of a pair that came to be within this time were made by both ends at once: more than a satellite's round trip,
-# and each end gives its attempt up when it sees the other's stand. Short, since a charon may die soon after its start.
-TOGETHER_S = 1.0
 RECALL_TRIES = 3  # after 0, 3 and 9 s; by then every peer has missed us, and calls by itself
 CANDIDATE_LIMIT = 8
+CONFIRMED_S = 0.1  # between the two looks that miss an SA
 REFUSED_S = 3.0  # how long a refused SA may stand: the list of certificates may lag behind it
-
-
-@dataclass(frozen=True, slots=True)
-class Remote:
-    """Where IKE is tried: an address or DNS name, and a UDP port."""
-
-    host: str
-    port: int
-
-
-# ---------------------------------------------------------------- orders to charon
-
-
-@dataclass(frozen=True, slots=True)
-class Connect:
-    """Load a connection of this name to this peer, and initiate its child."""
-
-    connection: str
-    nbma: Address
-    remote: Remote
-
-
-@dataclass(frozen=True, slots=True)
-class Disconnect:
-    """Unload a connection: what it was for is over."""
-
-    connection: str
-
-
-@dataclass(frozen=True, slots=True)
-class Terminate:
-    unique_id: str
-    why: str
-
-
-Order = Connect | Disconnect | Terminate
-
-
-@dataclass(frozen=True, slots=True)
-class Up:
-    nbma: Address
-    remote_id: str
-    remote: Remote
-
-
-@dataclass(frozen=True, slots=True)
-class Down:
-    nbma: Address
-    why: str
 
 
 @dataclass(slots=True)
@@ -110,13 +63,16 @@ class Security:
         self._recalled: dict[Address, _Wanted] = {}  # stood when charon died, wanted by the other end alone
         self._began: dict[str, float] = {}  # by unique id: when it was established, on our clock
         self._standing: dict[Address, Up] = {}
-        self._doubled_since: dict[Address, float] = {}
-        self._sent_before: dict[str, int] = {}  # by unique id: packets through it when the pair was first seen doubled
+        self._missed_since: dict[Address, float] = {}  # peers whose SA the last look did not have
+        self._duplicates = Duplicates(own, self._is_ours)
         self._superfluous_since: dict[str, float] = {}  # by unique id: attempts that are needed no more
         self._restarting: set[Address] = set()
+        self._ended: set[Address] = set()  # by us: nobody needs to look twice
         self._last_sas: tuple[IkeSa, ...] = ()
         self._refused_since: dict[tuple[Address, str], float] = {}  # by peer and IKE identity, while an SA stands
         self._dying: set[str] = set()  # unique ids that charon was told to end: they count no more
+        self._moves = Moves()
+        self._beside: dict[Address, set[str]] = {}  # connections to peers that called us, to have them move
 
     # ------------------------------------------------------------ what is wanted
 
@@ -126,21 +82,21 @@ class Security:
         wanted = self._wanted.get(nbma)
         if wanted is None:
             recalled = self._recalled.pop(nbma, None)
-            connections = recalled.connections if recalled is not None else set()
+            connections = recalled.connections if recalled is not None else self._beside.pop(nbma, set())
             self._wanted[nbma] = _Wanted(fresh, next_try=now, since=now, connections=connections)
         elif fresh and set(fresh) != set(wanted.remotes):
             wanted.remotes, wanted.tries, wanted.next_try = fresh, 0, now
 
     def release(self, nbma: Address) -> list[Order]:
         """Nothing needs the pair any more."""
+        self._moves.forget(nbma)
         wanted = self._wanted.pop(nbma, None) or self._recalled.pop(nbma, None)
         orders = self._end_all(nbma, "released")
         stem = connection_stem(nbma)
         attempts = [sa.unique_id for sa in self._last_sas if sa.state not in ALIVE and sa.name.startswith(stem)]
         orders += [Terminate(unique_id, "released") for unique_id in attempts]
-        if wanted is not None:
-            orders += [Disconnect(name) for name in sorted(wanted.connections)]
-        return orders
+        names = self._beside.pop(nbma, set()) | (wanted.connections if wanted is not None else set())
+        return [*orders, *(Disconnect(name) for name in sorted(names))]
 
     def restart(self, nbma: Address, now: float) -> list[Order]:
         """The cure for a dead path: end every SA of the pair, and initiate at once if it is ours to start."""
@@ -150,9 +106,39 @@ class Security:
         self._restarting.add(nbma)
         return self._end_all(nbma, "path dead")
 
+    def leave(self, sources: frozenset[str], now: float) -> list[Order]:
+        """An uplink with these addresses is dead: what is over it ends at once and is made anew. Others are let alone.
+
+        A pair that stands again soon was never down: bindings, sessions and shortcuts go on.
+        """
+        over = [sa for sa in self._last_sas if sa.local_host in sources]
+        self._dying |= {sa.unique_id for sa in over}
+        left = {nbma for sa in self._last_sas if sa not in over for nbma in self._peers(sa)}
+        for nbma in {nbma for sa in over for nbma in self._peers(sa)} - left:
+            wanted = self._wanted.get(nbma)
+            if wanted is None and nbma in self._standing:
+                # The peer wanted it, and does not know yet that we are elsewhere.
+                wanted = self._recalled.setdefault(nbma, _Wanted((self._standing[nbma].remote,)))
+            if wanted is not None:
+                wanted.tries, wanted.next_try = 0, now
+            self._moves.leave(nbma, now)
+        for nbma, wanted in self._wanted.items():
+            if nbma not in self._standing:
+                wanted.tries, wanted.next_try = 0, now
+        return [TerminateNow(sa.unique_id, "its uplink is dead") for sa in over]
+
+    def prefer(self, nbma: Address, source: str | None, now: float) -> None:
+        """The pair should be over the uplink with this address, if it can: that is tried, and the old SA serves."""
+        up = self._standing.get(nbma)
+        if up is None or source is None or up.source == source or self._moves.is_leaving(nbma):
+            self._moves.has_moved(nbma)
+            return
+        self._moves.prefer(nbma, source, up.remote, now)
+
     def _end_all(self, nbma: Address, why: str) -> list[Order]:
         orders: list[Order] = [Terminate(sa.unique_id, why) for sa in self._last_sas if nbma in self._peers(sa)]
         self._dying |= {order.unique_id for order in orders if isinstance(order, Terminate)}
+        self._ended.add(nbma)
         return orders
 
     def tried(self, nbma: Address) -> tuple[int, tuple[Remote, ...]]:
@@ -182,7 +168,15 @@ class Security:
             return []
         ended = [sa for sa in self._last_sas if sa.remote_id == up.remote_id and up.nbma in self._peers(sa)]
         self._dying |= {sa.unique_id for sa in ended}
-        return [Terminate(sa.unique_id, f"{up.remote_id} is refused") for sa in ended]
+        self._ended |= {up.nbma} if ended else set()
+        return [TerminateNow(sa.unique_id, f"{up.remote_id} is refused") for sa in ended]
+
+    def end(self, identity: str, why: str) -> list[Order]:
+        """All SAs with whoever is known by this identity, at once: nothing that it still says counts."""
+        ended = [sa for sa in self._last_sas if sa.remote_id == identity]
+        self._dying |= {sa.unique_id for sa in ended}
+        self._ended |= {nbma for sa in ended for nbma in self._peers(sa)}
+        return [TerminateNow(sa.unique_id, why) for sa in ended]
 
     def _peers(self, sa: IkeSa) -> set[Address]:
         return standing_peers(sa, self._own, self._transport)
@@ -190,7 +184,7 @@ class Security:
     def _falsely_ended(self) -> list[Order]:
         false = [sa for sa in self._last_sas if has_false_ends(sa, self._own, self._transport)]
         self._dying |= {sa.unique_id for sa in false}
-        return [Terminate(sa.unique_id, "it is for a transport address, but not from ours") for sa in false]
+        return [TerminateNow(sa.unique_id, "it is for a transport address, but not from ours") for sa in false]
 
     # ------------------------------------------------------------ what is
 
@@ -201,13 +195,16 @@ class Security:
             if nbma not in self._wanted and not self.is_refused(up):
                 self._recalled[nbma] = _Wanted((up.remote,))
         self._standing.clear()
+        self._missed_since.clear()
+        self._ended.clear()
         self._began.clear()
-        self._doubled_since.clear()
-        self._sent_before.clear()
+        self._duplicates.clear()
         self._superfluous_since.clear()
         self._refused_since.clear()
         self._last_sas = ()
         self._dying.clear()
+        self._moves.clear()
+        self._beside.clear()
         for wanted in (*self._wanted.values(), *self._recalled.values()):
             wanted.connections.clear()
             wanted.tries, wanted.next_try = 0, 0.0
@@ -223,9 +220,12 @@ class Security:
         for sa in self._last_sas:
             for nbma in self._peers(sa):
                 by_peer.setdefault(nbma, []).append(sa)
-        downs = self._downs(by_peer)
+        self._moves.settle(set(by_peer), now)
+        downs = self._downs(by_peer, now)
         ups = self._ups(by_peer)
-        orders = self._duplicates(by_peer, now)
+        surplus = self._duplicates.surplus(by_peer, self._began, now)
+        self._dying |= {sa.unique_id for sa in surplus}
+        orders: list[Order] = [Terminate(sa.unique_id, "duplicate") for sa in surplus]
         orders += self._childless()
         orders += self._settled(by_peer, now)
         orders += self._falsely_ended()
@@ -236,28 +236,30 @@ class Security:
         ]
         orders += [order for up in hidden for order in self.refuse(up, now)]
         orders += self._called_back()
+        orders += self._moved()
         return ups, downs, orders
 
     def _beginnings(self, everything: tuple[IkeSa, ...], now: float) -> dict[str, float]:
         """When each SA was established. A rekeyed one is as old as what it replaces: nobody has lost anything."""
         alive = [sa for sa in everything if sa.state in ALIVE]
         gone = {sa.unique_id for sa in self._last_sas} - {sa.unique_id for sa in alive}
+        ended = [old for old in self._last_sas if old.unique_id in gone and old.unique_id in self._began]
         found = {}
         for sa in alive:
-            replaced = [
-                self._began[old.unique_id]
-                for old in self._last_sas
-                if old.unique_id in gone & self._began.keys() and self._peers(old) & self._peers(sa)
-            ]
-            fresh = min(replaced, default=now - sa.established_s)
-            found[sa.unique_id] = self._began.get(sa.unique_id, fresh)
+            began = self._began.get(sa.unique_id)
+            if began is None:
+                peers = self._peers(sa)
+                replaced = [self._began[old.unique_id] for old in ended if self._peers(old) & peers]
+                began = min(replaced, default=now - sa.established_s)
+            found[sa.unique_id] = began
         return found
 
     def due(self, now: float) -> list[Order]:
         """What to initiate now: wanted, not standing, and its back-off over."""
         orders: list[Order] = []
         for nbma, wanted in (self._wanted | self._recalled).items():
-            if nbma in self._standing or now < wanted.next_try or not wanted.remotes:
+            stands = nbma in self._standing and not self._moves.is_leaving(nbma)
+            if stands or now < wanted.next_try or not wanted.remotes:
                 continue
             doublings = min(wanted.tries, DOUBLINGS_LIMIT)  # or a peer that is away for hours overflows the float
             wanted.tries += 1
@@ -267,21 +269,41 @@ class Security:
                 name = connection_name(nbma, index)
                 wanted.connections.add(name)
                 orders.append(Connect(name, nbma, remote))
+        for nbma, remote in self._moves.due(now):
+            known = self._wanted.get(nbma)
+            remotes = known.remotes if known is not None and known.remotes else (remote,)
+            names = {connection_name(nbma, index): one for index, one in enumerate(remotes)}
+            (known.connections if known is not None else self._beside.setdefault(nbma, set())).update(names)
+            orders += [Connect(name, nbma, one) for name, one in names.items()]
         return orders
 
     def next_due(self) -> float | None:
         every = (self._wanted | self._recalled).items()
-        times = [wanted.next_try for nbma, wanted in every if nbma not in self._standing and wanted.remotes]
-        return min(times, default=None)
+        missing = [
+            wanted
+            for nbma, wanted in every
+            if wanted.remotes and (nbma not in self._standing or self._moves.is_leaving(nbma))
+        ]
+        times = [wanted.next_try for wanted in missing]
+        return min((*times, *([] if (due := self._moves.next_due()) is None else [due])), default=None)
 
-    def _downs(self, by_peer: dict[Address, list[IkeSa]]) -> list[Down]:
-        downs = [Down(nbma, "no SA stands") for nbma in self._standing if nbma not in by_peer]
+    def _downs(self, by_peer: dict[Address, list[IkeSa]], now: float) -> list[Down]:
+        missed = self._standing.keys() - by_peer.keys()
+        self._missed_since = {nbma: self._missed_since.get(nbma, now) for nbma in missed}
+        sure = [
+            nbma
+            for nbma, since in self._missed_since.items()
+            if now - since >= CONFIRMED_S and not self._moves.is_leaving(nbma)
+        ]
+        downs = [Down(nbma, "no SA stands") for nbma in self._standing if nbma in {*sure, *(missed & self._ended)}]
+        self._ended -= missed
         for nbma in self._restarting & set(self._standing):
             # The SA that was ended must be seen to go, even if its successor is there already.
             if nbma in by_peer:
                 downs.append(Down(nbma, "restarted"))
         for down in downs:
             del self._standing[down.nbma]
+            self._missed_since.pop(down.nbma, None)
         self._restarting.clear()
         return downs
 
@@ -289,7 +311,7 @@ class Security:
         ups = []
         for nbma, sas in by_peer.items():
             newest = max(sas, key=lambda sa: self._began[sa.unique_id])
-            up = Up(nbma, newest.remote_id, Remote(newest.remote_host, newest.remote_port))
+            up = Up(nbma, newest.remote_id, Remote(newest.remote_host, newest.remote_port), newest.local_host)
             if self._standing.get(nbma) != up:
                 self._standing[nbma] = up
                 ups.append(up)
@@ -299,44 +321,8 @@ class Security:
                 wanted.remotes = wanted.remotes or (up.remote,)
         return ups
 
-    def _duplicates(self, by_peer: dict[Address, list[IkeSa]], now: float) -> list[Order]:
-        orders: list[Order] = []
-        for nbma in list(self._doubled_since):
-            if len(by_peer.get(nbma, ())) < 2:
-                del self._doubled_since[nbma]
-        listed = {sa.unique_id for sas in by_peer.values() for sa in sas}
-        self._sent_before = {one: sent for one, sent in self._sent_before.items() if one in listed}
-        for nbma, sas in by_peer.items():
-            if len(sas) < 2 or not self._is_ours(nbma):
-                continue
-            if nbma not in self._doubled_since:
-                self._doubled_since[nbma] = now
-                self._sent_before |= {sa.unique_id: _sent(sa) for sa in sas}
-            if now - self._doubled_since[nbma] < self._settle_s(nbma):
-                continue
-            surplus = self._surplus(nbma, sas)
-            self._dying |= {sa.unique_id for sa in surplus}
-            orders += [Terminate(sa.unique_id, "duplicate") for sa in surplus]
-        return orders
-
     def _is_ours(self, nbma: Address) -> bool:
         return self._transport is None or nbma in self._transport
-
-    def _settle_s(self, nbma: Address) -> float:
-        return SETTLE_S if int(self._own) < int(nbma) else DEFERENCE_S
-
-    def _surplus(self, nbma: Address, sas: list[IkeSa]) -> list[IkeSa]:
-        """All but the one to keep; both ends see the same SPIs and starters, and about the same ages."""
-        lower = int(self._own) < int(nbma)
-        newest = max(self._began[sa.unique_id] for sa in sas)
-        together = [sa for sa in sas if newest - self._began[sa.unique_id] <= TOGETHER_S]
-
-        def worth(sa: IkeSa) -> tuple[int, bool, str]:
-            sent = _sent(sa) - self._sent_before.get(sa.unique_id, 0) if lower else 0
-            return -sent, sa.initiator != lower, sa.initiator_spi
-
-        kept = min(together, key=worth)
-        return [sa for sa in sas if sa is not kept]
 
     def _childless(self) -> list[Order]:
         return [
@@ -366,8 +352,13 @@ class Security:
             return False
         return any(
             attempt.name.startswith(connection_stem(nbma))
-            and self._is_ours(nbma)
-            and (not attempt.answered or int(self._own) > int(nbma) or any(one.initiator for one in standing))
+            and not self._moves.is_wanted(nbma, attempt, standing)
+            and (
+                not attempt.answered
+                or not self._is_ours(nbma)
+                or int(self._own) > int(nbma)
+                or any(one.initiator for one in standing)
+            )
             for nbma, standing in by_peer.items()
         )
 
@@ -376,20 +367,24 @@ class Security:
         over = [
             nbma
             for nbma, recalled in self._recalled.items()
-            if nbma in self._standing or recalled.tries >= RECALL_TRIES
+            if (nbma in self._standing and not self._moves.is_leaving(nbma)) or recalled.tries >= RECALL_TRIES
         ]
         return [Disconnect(name) for nbma in over for name in sorted(self._recalled.pop(nbma).connections)]
 
+    def _moved(self) -> list[Order]:
+        """Of a peer that called us, and has moved or gone, no connection of ours stays in charon."""
+        over = [nbma for nbma in self._beside if nbma not in self._standing or not self._moves.is_moving(nbma)]
+        return [Disconnect(name) for nbma in over for name in sorted(self._beside.pop(nbma))]
+
     def next_settle(self) -> float | None:
         """When to look again: two SAs of a pair stand, one is being made beside another, or one is refused."""
-        times = [since + self._settle_s(nbma) for nbma, since in self._doubled_since.items()]
+        times = self._duplicates.next_due()
+        # One that is moving has its own time: looking for it all the while would keep charon from moving the others.
+        missed = [since for nbma, since in self._missed_since.items() if not self._moves.is_leaving(nbma)]
+        times += [since + CONFIRMED_S for since in missed]
         times += [since + SETTLE_S for since in self._superfluous_since.values()]
         times += [since + REFUSED_S for since in self._refused_since.values()]
         return min(times, default=None)
-
-
-def _sent(sa: IkeSa) -> int:
-    return sum(child.packets_out for child in sa.children)
 
 
 def connection_stem(nbma: Address) -> str:

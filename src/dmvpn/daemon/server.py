@@ -23,6 +23,7 @@ IDLE_S = 30.0
 READING_GROUP = "dmvpn"
 
 Handler = Callable[[dict[str, Any]], Awaitable[Any]]
+RouterHandler = Callable[[dict[str, Any], str], Awaitable[Any]]  # with the address that it comes from
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Server:
         # bind() creates the file with the umask: closed to others from its first moment, opened to the group after.
         before = os.umask(0o177)
         try:
-            server = await asyncio.start_unix_server(_session(handler), path=str(path))
+            server = await asyncio.start_unix_server(_session(lambda asked, _: handler(asked)), path=str(path))
         finally:
             os.umask(before)
         if mode != 0o600:
@@ -56,7 +57,7 @@ class Server:
         self._servers.append(server)
 
     async def open_tcp(
-        self, address: str, port: int, handler: Handler, *, device: str | None, admits: Callable[[str], bool]
+        self, address: str, port: int, handler: RouterHandler, *, device: str | None, admits: Callable[[str], bool]
     ) -> None:
         """Listen on one address, for what comes in by `device` from an address that `admits` lets ask.
 
@@ -81,7 +82,7 @@ class Server:
 
 
 def _session(
-    handler: Handler, admits: Callable[[str], bool] | None = None
+    handler: RouterHandler, admits: Callable[[str], bool] | None = None
 ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
     """What serves one listener's clients: so many in all, and of those over TCP so many from each router."""
     clients: Counter[str] = Counter()
@@ -95,7 +96,7 @@ def _session(
             return
         clients[source] += 1
         try:
-            await _answer_all(reader, writer, handler)
+            await _answer_all(reader, writer, lambda asked: handler(asked, source))
         except ConnectionError:
             pass
         except TimeoutError:

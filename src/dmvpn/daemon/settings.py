@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from dmvpn.errors import WrongInput
+from dmvpn.uplink.rounds import Rule, Target
+from dmvpn.uplink.watch import Band, WatchSettings
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -71,6 +73,7 @@ class CloudSettings:
     device: str
     role: str
     plane: str
+    routing: str
     gre_key: int | None
     mtu_octets: int
     overlay: tuple[Network, ...]
@@ -89,10 +92,19 @@ class CloudSettings:
 
 @dataclass(frozen=True, slots=True)
 class UplinkSettings:
+    """`addresses` and `gateways` are those of the file; with neither the kernel tells what the ISP gave."""
+
     name: str
     device: str
     addresses: tuple[Interface, ...]
     public: Address | None
+    gateways: tuple[Address, ...]
+    metric: int
+    table: int
+    mark: int
+    weight: int
+    hook: str | None
+    watch: WatchSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +112,20 @@ class LanSettings:
     name: str
     prefix: Network
     address: Interface
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    network: str
+    device: str
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class VrrpSettings:
+    track: Path  # where stands how much less than its priority this router offers
+    priority: int
+    gateways: tuple[GatewaySettings, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +148,7 @@ class Paths:
     control: Path
     reading: Path
     state: Path
+    learned: Path
     frr_run: Path
 
 
@@ -138,10 +165,15 @@ class Settings:
     shortcut_table: int
     ike_table: int
     route_protocol: int
+    uplink_priority: int
+    uplink_mask: int
+    uplink_tables: int
+    learned_unit: str  # brings a hub's bgpd to what was learned; empty: nothing is learned here
     paths: Paths
     uplinks: tuple[UplinkSettings, ...]
     lans: tuple[LanSettings, ...]
     clouds: tuple[CloudSettings, ...]
+    vrrp: VrrpSettings | None = None
 
 
 def load(path: Path) -> Settings:
@@ -174,13 +206,23 @@ def parse(data: dict[str, Any]) -> Settings:
         shortcut_table=int(registry["shortcut_table"]),
         ike_table=int(registry.get("ike_table", 220)),
         route_protocol=int(registry["route_protocol"]),
+        uplink_priority=int(registry["uplink_priority"]),
+        uplink_mask=int(registry["uplink_mask"]),
+        uplink_tables=int(registry["uplink_tables"]),
+        learned_unit=str(data["learned_unit"]),
         paths=Paths(**{name: Path(data["paths"][name]) for name in Paths.__dataclass_fields__}),
         uplinks=tuple(_uplink(row) for row in data["uplinks"]),
         lans=tuple(
             LanSettings(row["name"], ip_network(row["prefix"]), ip_interface(row["address"])) for row in data["lans"]
         ),
         clouds=tuple(_cloud(row) for row in data["clouds"]),
+        vrrp=_vrrp(data["vrrp"]) if "vrrp" in data else None,
     )
+
+
+def _vrrp(row: dict[str, Any]) -> VrrpSettings:
+    gateways = (GatewaySettings(one["network"], one["device"], ip_address(one["address"])) for one in row["gateways"])
+    return VrrpSettings(Path(row["track"]), int(row["priority"]), tuple(gateways))
 
 
 def _networks(rows: list[str]) -> tuple[Network, ...]:
@@ -188,8 +230,38 @@ def _networks(rows: list[str]) -> tuple[Network, ...]:
 
 
 def _uplink(row: dict[str, Any]) -> UplinkSettings:
-    public = ip_address(row["public"]) if row["public"] else None
-    return UplinkSettings(row["name"], row["device"], tuple(ip_interface(one) for one in row["addresses"]), public)
+    return UplinkSettings(
+        name=row["name"],
+        device=row["device"],
+        addresses=tuple(ip_interface(one) for one in row["addresses"]),
+        public=_optional_address(row["public"]),
+        gateways=tuple(ip_address(one) for one in row["gateways"]),
+        metric=int(row["metric"]),
+        table=int(row["table"]),
+        mark=int(row["mark"]),
+        weight=int(row["weight"]),
+        hook=row["hook"],
+        watch=_watch(row["watch"]),
+    )
+
+
+def _watch(row: dict[str, Any]) -> WatchSettings:
+    return WatchSettings(
+        targets=tuple(Target(ip_address(one["address"]), one["port"]) for one in row["targets"]),
+        rule=Rule(**{name: int(row["rule"][name]) for name in Rule.__dataclass_fields__}),
+        interval_s=float(row["interval_s"]),
+        again_s=float(row["again_s"]),
+        timeout_s=float(row["timeout_s"]),
+        down=int(row["down"]),
+        up=int(row["up"]),
+        loss=_band(row["loss"]),
+        latency_s=_band(row["latency_s"]),
+        window=int(row["window"]),
+    )
+
+
+def _band(row: dict[str, float] | None) -> Band | None:
+    return None if row is None else Band(float(row["worst"]), float(row["good"]))
 
 
 def _cloud(row: dict[str, Any]) -> CloudSettings:
@@ -200,6 +272,7 @@ def _cloud(row: dict[str, Any]) -> CloudSettings:
         device=row["device"],
         role=row["role"],
         plane=row["plane"],
+        routing=row["routing"],
         gre_key=row["gre_key"],
         mtu_octets=row["mtu_octets"],
         overlay=_networks(row["overlay"]),

@@ -1,5 +1,6 @@
 """Whom an SA carries GRE to, by the selectors that charon lists."""
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from dmvpn.linux.vici_client import ChildSa, IkeSa, Mode
@@ -40,12 +41,13 @@ def _is_false(child: ChildSa, peer: Address, own: Address, transport: Network | 
     return not ours or child.mode.lower() not in ("", Mode.TUNNEL)
 
 
-def _host(selector: str) -> set[Address]:
+@lru_cache(maxsize=8192)
+def _host(selector: str) -> frozenset[Address]:
     """The address of a host selector such as 100.64.0.12/32[gre]; nothing for a wider one."""
     network, _, _ = selector.partition("[")
     address, _, length = network.partition("/")
     try:
         host = ip_address(address)
     except ValueError:
-        return set()
-    return {host} if length in ("", str(host.max_prefixlen)) else set()
+        return frozenset()
+    return frozenset((host,) if length in ("", str(host.max_prefixlen)) else ())

@@ -1,16 +1,20 @@
 """The node's status, put together from the engines, charon, the data plane, the rule set and FRR."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
+from dmvpn.daemon import paper_troubles, shared_gateways, uplink_views
+from dmvpn.daemon.bgp import refusals, sessions
 from dmvpn.daemon.cloud import Cloud
 from dmvpn.daemon.control import CacheRow, CloudRow, HubRow, NodeStatus, PeerRow, RulesRow, State, Trouble
-from dmvpn.daemon.node import Node
+from dmvpn.daemon.node import SETTLED_S, Node
+from dmvpn.daemon.orders import Remote, Up
 from dmvpn.daemon.paths import why_not
-from dmvpn.daemon.security import Up
 from dmvpn.errors import Fault
-from dmvpn.linux import kernel_facts, ruleset, vtysh
+from dmvpn.linux import kernel_facts, ruleset
 from dmvpn.nhrp.cache import BindingKind
 from dmvpn.nhrp.events import DropReason
 from dmvpn.nhrp.registration_client import HubState
@@ -23,8 +27,6 @@ SEVERE, WARNING, REMARK = 3, 2, 1
 KERNEL = "kernel"
 LOOK_AT_POLICIES = "ip xfrm policy"
 NO_SA = "no SA stands"
-ESTABLISHED = "Established"
-BGP_SETTLES_S = 20.0
 REMEMBERED_S = 3600.0  # how long a rule set that was put back is worth a word
 PATIENCE_S = 10.0  # how long a shortcut may be on its way before it is worth a word
 CISCO_LETTERS = {
@@ -38,12 +40,15 @@ CISCO_LETTERS = {
 async def status(node: Node) -> NodeStatus:
     """Everything `dmvpn status` shows. What cannot be asked right now is a trouble, not a fault."""
     seen = {name: cloud.engine.view(node.now()) for name, cloud in node.clouds.items()}
-    bgp, bgp_trouble = await _bgp(node)
+    bgp, bgp_trouble = await sessions(node)
+    refused = await refusals(node)
     guards = await asyncio.to_thread(_guards, node.settings.network)
     hubs = tuple(_hub(node, name, row) for name, view in seen.items() for row in view.hubs)
     peers = tuple(row for name, view in seen.items() for row in _peers(node, name, view))
-    sessions = {str(one["address"]): str(one["state"]) for one in bgp}
-    troubles = [*_troubles(node, hubs, peers), *bgp_trouble]
+    spoken = {str(one["address"]): str(one["state"]) for one in bgp}
+    troubles = [*_paper_troubles(node), *_troubles(node, hubs, peers), *bgp_trouble]
+    uplinks = uplink_views.rows(node)
+    troubles += uplink_views.troubles(node, uplinks)
     rules = node.rules.view()
     policies = None if node.policies is None else node.policies.view()
     troubles += rules_troubles(rules, guards) + policies_troubles(policies)
@@ -54,16 +59,29 @@ async def status(node: Node) -> NodeStatus:
         uptime_s=node.now() - node.started_at,
         charon=f"charon {node.ike.version}" if not node.ike.trouble else f"charon: {node.ike.trouble}",
         aes=kernel_facts.has_aes(),
-        clouds=tuple(_cloud(node, cloud, seen[name]) for name, cloud in node.clouds.items()),
+        clouds=tuple(_cloud(node, cloud, seen[name], refused.get(name, {})) for name, cloud in node.clouds.items()),
         hubs=hubs,
-        peers=tuple(replace(row, bgp=sessions.get(row.overlay, "")) for row in peers),
+        peers=tuple(replace(row, bgp=spoken.get(row.overlay, "")) for row in peers),
         cache=tuple(row for name, view in seen.items() for row in _cache(node.clouds[name], view)),
         bgp=bgp,
         guards=guards,
         troubles=tuple(sorted(troubles, key=lambda trouble: -trouble.severity)),
         rules=rules,
         policies=policies,
+        gateways=shared_gateways.rows(node),
+        uplinks=uplinks,
     )
+
+
+def _paper_troubles(node: Node) -> list[Trouble]:
+    if not any(cloud.encrypted for cloud in node.settings.clouds):
+        return []
+    credentials, now = node.credentials, datetime.now(UTC)
+    return [
+        *paper_troubles.own_troubles(credentials.renewing.standing(), str(node.settings.paths.pki), now),
+        *paper_troubles.list_troubles(credentials.vouching.revocations.overdue(now)),
+        *paper_troubles.refusal_troubles(node.ike.refused.values()),
+    ]
 
 
 def moments(node: Node) -> list[dict[str, Any]]:
@@ -89,7 +107,10 @@ def rules_troubles(rules: RulesRow, guards: dict[str, int]) -> list[Trouble]:
     if rules.damaged_s is not None or not guards:
         why = f"; they cannot be put back: {rules.trouble}" if rules.trouble else ""
         fight = "; another program keeps changing them" if rules.contested else ""
-        what = f"the fail-closed rules are gone: somebody flushed the rule set (two other guards hold){fight}{why}"
+        policy = ", and nothing is filtered" if rules.filters else ""
+        what = (
+            f"the fail-closed rules are gone: somebody flushed the rule set (two other guards hold{policy}){fight}{why}"
+        )
         return [Trouble(SEVERE, what, look)]
     if rules.contested:
         what = f"another program keeps changing the fail-closed rules{by}: they were put back {rules.mended} times"
@@ -135,39 +156,19 @@ def _guards(network: str) -> dict[str, int]:
         return {}
 
 
-async def _bgp(node: Node) -> tuple[tuple[dict[str, Any], ...], tuple[Trouble, ...]]:
-    try:
-        rows = await asyncio.to_thread(vtysh.bgp_peers, node.settings.paths.frr_run)
-    except Fault as fault:
-        return (), (Trouble(WARNING, f"BGP cannot be asked: {fault}", "dmvpn run"),)
-    named = tuple(
-        {"address": str(one.address), "asn": one.asn, "state": one.state, "prefixes": one.prefixes} for one in rows
-    )
-    silent = [str(one["address"]) for one in named if one["state"] != ESTABLISHED]
-    # A hub's neighbours come and go with their sessions: a client of ours without one is missing, not down.
-    speaking = {one["address"] for one in named}
-    for cloud in node.clouds.values():
-        for row in cloud.engine.view(node.now()).bindings:
-            settled = row.kind is BindingKind.REGISTERED and row.bound and (row.age_s or 0) > BGP_SETTLES_S
-            if settled and str(row.protocol) not in speaking:
-                silent.append(str(row.protocol))
-    if not silent:
-        return named, ()
-    severity = SEVERE if len(silent) >= len(named) else WARNING
-    words = ", ".join(silent[:5]) + (", ..." if len(silent) > 5 else "")
-    return named, (Trouble(severity, f"BGP with {words} is not established", "dmvpn peers"),)
-
-
 # ---------------------------------------------------------------- rows
 
 
-def _cloud(node: Node, cloud: Cloud, view: View) -> CloudRow:
+def _cloud(node: Node, cloud: Cloud, view: View, refused: Mapping[str, int]) -> CloudRow:
     plane = node.plane_view
     tunnel = plane.state.tunnels.get(cloud.settings.device) if plane.state else None
     drops: dict[str, int] = {f"nhrp {reason.value}": count for reason, count in view.dropped.items()}
     drops |= {f"nhrp {reason}": count for reason, count in cloud.drops.items() if reason not in KNOWN_DROPS}
     if tunnel is not None:
         drops |= {f"gre {reason}": count for reason, count in tunnel.drops.items()}
+    drops |= {**refused, **node.learned.drops.get(cloud.settings.name, {})}
+    if cloud.settings.encrypted:
+        drops |= {f"ike {reason}": count for reason, count in node.ike.unvouched.items()}
     if cloud.settings.plane == KERNEL:
         socket = KERNEL
     elif plane.state is None:
@@ -186,9 +187,25 @@ def _cloud(node: Node, cloud: Cloud, view: View) -> CloudRow:
         counters={
             **{f"sent {kind.name.lower()}": count for kind, count in view.sent.items()},
             **{f"received {kind.name.lower()}": count for kind, count in view.received.items()},
+            **({"learned spokes": node.learned.count(cloud.settings.name)} if node.settings.learned_unit else {}),
         },
         drops={reason: count for reason, count in drops.items() if count},
     )
+
+
+def has_tunnel(node: Node) -> bool | None:
+    """Whether a packet can leave by a tunnel: a hub is up, or a spoke is bound. None: it cannot be said yet.
+
+    SAs outlive dmvpnd: before charon has told a new one of them, none that it knows of is no loss.
+    """
+    found = any(
+        any(_way_to_hub(row, cloud.standing(row.nbma)) is State.DIRECT for row in view.hubs)
+        or any(row.bound and row.kind is BindingKind.REGISTERED for row in view.bindings)
+        for cloud in node.clouds.values()
+        for view in (cloud.engine.view(node.now()),)
+    )
+    known = node.ike.has_told or node.now() - node.started_at >= SETTLED_S
+    return found if found or known else None
 
 
 def _hub(node: Node, cloud: str, row: EngineHubRow) -> HubRow:
@@ -200,7 +217,7 @@ def _hub(node: Node, cloud: str, row: EngineHubRow) -> HubRow:
         overlay=" ".join(map(str, row.protocol)),
         nbma=str(row.nbma),
         state="up" if up else state.value,
-        why="" if up else row.reason or NO_SA,
+        why="" if up else node.ike.why_refused.get(row.nbma) or row.reason or NO_SA,
         since_s=row.age_s,
         rtt_ms=None if row.rtt_s is None else row.rtt_s * 1000,
     )
@@ -236,7 +253,7 @@ def _hub_peer(node: Node, cloud: str, row: EngineHubRow) -> PeerRow:
         kind="hub",
         state=state,
         layer=layer,
-        why="" if up else row.reason or NO_SA,
+        why="" if up else node.ike.why_refused.get(row.nbma) or row.reason or NO_SA,
         prefixes=(),
         since_s=row.age_s,
         expires_s=None,
@@ -292,13 +309,19 @@ def _transport(node: Node, cloud: str, nbma: Any) -> dict[str, Any]:
     """What charon and the data plane say of the peer behind an NBMA address."""
     standing = node.clouds[cloud].standing(nbma)
     sent, received = _octets(node, node.clouds[cloud], nbma)
-    port = f":{standing.remote.port}" if standing and standing.remote.port else ""
     return {
         "nbma": str(nbma or ""),
-        "endpoint": f"{standing.remote.host}{port}" if standing else "",
+        "endpoint": _endpoint(standing.remote) if standing else "",
         "tx_octets": sent,
         "rx_octets": received,
     }
+
+
+def _endpoint(remote: Remote) -> str:
+    """As in a URL: an IPv6 address with a port is in brackets, or the port would be its last group."""
+    if not remote.port:
+        return remote.host
+    return f"[{remote.host}]:{remote.port}" if ":" in remote.host else f"{remote.host}:{remote.port}"
 
 
 def _octets(node: Node, cloud: Cloud, nbma: Any) -> tuple[int, int]:

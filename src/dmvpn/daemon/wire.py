@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields, is_dataclass
+from datetime import datetime
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import PurePath
@@ -18,6 +19,8 @@ def to_wire(value: Any) -> Any:
         return value.value
     if isinstance(value, PLAIN):
         return value
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds")
     if isinstance(value, (IPv4Address, IPv6Address, IPv4Network, IPv6Network, PurePath)):
         return str(value)
     if is_dataclass(value):

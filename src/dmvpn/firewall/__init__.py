@@ -1,0 +1,1 @@
+"""Zone policy -> rules -> nftables, and what they say of a packet. Pure."""

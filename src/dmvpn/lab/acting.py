@@ -23,6 +23,7 @@ from dmvpn.lab.running import BOTH, Lab
 from dmvpn.lab.scenario import Step, Way
 from dmvpn.lab.story import Figures
 from dmvpn.lab.stream import Packet, Stream
+from dmvpn.linux import files
 from dmvpn.linux.pace import patience
 from dmvpn.linux.process import Result
 from dmvpn.linux.process import shown as shown_output
@@ -78,26 +79,61 @@ def act(stage: Stage, step: Step) -> Figures:
             return {}
         case scenario.Stop(what=what):
             return {"status": stage.programs.pop(what).stop()}
+        case (
+            scenario.Impair()
+            | scenario.Cut()
+            | scenario.Heal()
+            | scenario.Cables()
+            | scenario.Renumber()
+            | scenario.Restart()
+        ) as changing:
+            return _change(stage, changing)
+        case scenario.MeasureThroughput(from_=source, to=target, seconds=seconds):
+            nodes = stage.lab.node(source), stage.lab.node(target)
+            measured = throughput.measure(*nodes, stage.address(target), seconds=seconds)
+            return {"mbit_per_s": measured.mbit_per_s, "retransmits": measured.retransmits}
+        case scenario.Wait() | scenario.Carry() as plain:
+            _wait_or_carry(stage, plain)
+            return {}
+        case watching:
+            return _watch_wire(stage, name, watching)
+
+
+def _change(stage: Stage, action: scenario.Changing) -> Figures:
+    match action:
         case scenario.Impair() as impair:
             after = stage.lab.impair(impair.link, Change.parse(impair.set_), DIRECTIONS[impair.direction])
             return {"up": str(after.up), "down": str(after.down)}
-        case scenario.Cut(path=(a, b)):
-            stage.lab.cut_path(a, b)
+        case scenario.Cut() | scenario.Renumber() as change:
+            _change_wan(stage, change)
             return {}
         case scenario.Heal() as heal:
             return _heal(stage, heal)
         case scenario.Restart(on=on, unit=unit, how=how):
             stage.restart_unit(stage.lab.node(on), unit, how)
             return {}
-        case scenario.MeasureThroughput(from_=source, to=target, seconds=seconds):
-            nodes = stage.lab.node(source), stage.lab.node(target)
-            measured = throughput.measure(*nodes, stage.address(target), seconds=seconds)
-            return {"mbit_per_s": measured.mbit_per_s, "retransmits": measured.retransmits}
-        case scenario.Wait(seconds=seconds):
-            time.sleep(seconds)
+        case scenario.Cables(of=of, are=are):
+            _plug(stage, stage.lab.node(of), are)
             return {}
-        case watching:
-            return _watch_wire(stage, name, watching)
+        case _:
+            assert_never(action)
+
+
+def _plug(stage: Stage, node: LabNode, are: str) -> None:
+    """Whoever is at the other end of a cable sees it too. The kernel forgets the routes of a device that is down."""
+    links = json.loads(node.run(("ip", "-json", "link", "show", "type", "veth")).stdout)
+    for link in links:
+        node.run(("ip", "link", "set", str(link["ifname"]), "up" if are == "in" else "down"))
+    if are == "in":
+        stage.restart_unit(node, "network", "reload")
+
+
+def _change_wan(stage: Stage, change: scenario.Cut | scenario.Renumber) -> None:
+    match change:
+        case scenario.Cut(path=(a, b)):
+            stage.lab.cut_path(a, b)
+        case scenario.Renumber(link=link):
+            stage.lab.renumber(link)
 
 
 def _watch_wire(stage: Stage, name: str, action: scenario.Watching) -> Figures:
@@ -124,6 +160,16 @@ def _watch_wire(stage: Stage, name: str, action: scenario.Watching) -> Figures:
             return _figures(stage.streams.pop(wanted).stop())
         case _:
             assert_never(action)
+
+
+def _wait_or_carry(stage: Stage, plain: scenario.Wait | scenario.Carry) -> None:
+    """Time passes, or a file goes from one node to another, through this process and nobody's disk."""
+    if isinstance(plain, scenario.Wait):
+        time.sleep(plain.seconds)
+        return
+    (start, path), (end, there) = (where.split(":", 1) for where in (plain.from_, plain.to))
+    octets = stage.lab.node(start).call(partial(files.read, Path(path)))
+    stage.lab.node(end).call(partial(files.write_secret, Path(there), octets))
 
 
 def _heal(stage: Stage, heal: scenario.Heal) -> Figures:

@@ -2,17 +2,21 @@
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
+from itertools import count
 
 from dmvpn.errors import WrongInput
 from dmvpn.lab import nat
 from dmvpn.lab.impairment import Impairment
-from dmvpn.lab.topology import DEVICE_NAME_OCTETS, End, Link, Node, NodeKind, Route, Topology
+from dmvpn.lab.topology import DEVICE_NAME_OCTETS, End, LeaseServer, Link, Node, NodeKind, Route, Topology
 from dmvpn.network.lab_model import Lab, LabLink, LabUplink, NatKind, settled
 from dmvpn.network.plan import Address, Plan, Uplink
 
 WAN_ROUTERS_FROM = IPv4Address("198.18.0.0")  # RFC 2544's range: nobody's real address
 WAN_MTU_OCTETS = 1500
+LEASED_FROM = IPv4Address("198.19.0.0")  # the other half of it
+LEASED_BLOCK = 8  # addresses for each uplink
 EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 
 
@@ -20,10 +24,11 @@ def topology_of(lab: Lab, plans: Sequence[Plan]) -> Topology:
     """Raises WrongInput where the file leaves out what a lab needs."""
     drawing = _Drawing(lab, tuple(plans))
     drawing.draw_wan()
+    numbers = count()
     for plan in drawing.plans:
         drawing.add_node(plan.router, NodeKind.ROUTER)
         for uplink in plan.uplinks:
-            drawing.draw_uplink(plan, uplink)
+            drawing.draw_uplink(plan, uplink, next(numbers))
     drawing.draw_sites()
     drawing.route_wan()
     return Topology(
@@ -79,14 +84,27 @@ class _Drawing:
         label = f"{name}.{other}"
         self.links[label] = Link(label, a, b, quality.mtu or WAN_MTU_OCTETS, impairment, impairment)
 
-    def draw_uplink(self, plan: Plan, uplink: Uplink) -> None:
+    def _leases(self, asked: LabUplink, number: int) -> tuple[IPv4Interface, ...]:
+        given = tuple(lease for lease in asked.leases if isinstance(lease, IPv4Interface))
+        if given:
+            return given
+        block = LEASED_FROM + LEASED_BLOCK * number
+        return tuple(IPv4Interface(f"{block + host}/29") for host in (2, 3))
+
+    def draw_uplink(self, plan: Plan, uplink: Uplink, number: int) -> None:
         label = f"{plan.router}.{uplink.name}"
         where = f"lab.uplinks.{label}"
         asked = self.lab.uplinks.get(label) or LabUplink.model_construct(at=next(iter(self.lab.routers)))
         if asked.at not in self.cores:
             raise WrongInput(f"{where}.at", f"no WAN router {asked.at}", f"use one of {', '.join(self.cores)}")
+        leases = self._leases(asked, number) if uplink.dhcp else ()
+        if leases and asked.nat.behind is not None:
+            raise WrongInput(f"{where}.nat.behind", "a NAT router leases to one uplink", "give this one an address")
+        if leases:
+            way_out = leases[0].network.network_address + 1
+            uplink = replace(uplink, addresses=leases, gateways=(way_out,))
         if not uplink.addresses or not uplink.gateways:
-            raise WrongInput(where, "the lab cannot hand out an address or gateway", "give the uplink both in the file")
+            raise WrongInput(where, "the lab has no ISP that speaks PPPoE", "give the uplink dhcp: true, or an address")
         quality = settled(asked, self.lab.wan)
         impairment = Impairment.of_link(quality)
         inner = End(plan.router, uplink.device)
@@ -94,19 +112,25 @@ class _Drawing:
         box = self.lab.uplinks.get(shared, LabUplink()).nat if shared is not None else asked.nat
         kind = box.kind
         public = box.public or uplink.public
-        mine = {interface.ip for interface in uplink.addresses}
+        mine = dict.fromkeys(interface.ip for interface in uplink.addresses)
         if kind is NatKind.NONE and uplink.public is not None and uplink.public not in mine:
             kind = NatKind.ONE_TO_ONE  # the file says that the world sees another address
         mtu_octets = quality.mtu or uplink.mtu_octets
         if kind is NatKind.NONE:
-            outer = self._wan_end(asked.at, label, sorted(mine, key=str), uplink)
-            self.outside[plan.router] += sorted(mine, key=str)
+            seen = list(mine) if leases else sorted(mine, key=str)  # leases are given in their order
+            outer = self._wan_end(asked.at, label, seen, uplink)
+            self.outside[plan.router] += seen
         else:
+            ports = (plan.ike.port, plan.ike.nat_port)
             if not isinstance(public, IPv4Address):
                 raise WrongInput(f"{where}.nat.public", "a NAT needs an IPv4 address on the WAN", "give it one")
-            outer = self._nat_end(shared or label, asked.at, nat.Box(kind, box.port, public), uplink)
+            outer = self._nat_end(shared or label, asked.at, nat.Box(kind, box.port, public, ports), uplink)
             self.outside[plan.router].append(public)
         self.links[label] = Link(label, inner, outer, mtu_octets, impairment, impairment)
+        if leases:
+            device = outer.device if kind is NatKind.NONE else nat.INSIDE
+            gateway = IPv4Address(str(uplink.gateways[0]))
+            self.nodes[outer.node].leases.append(LeaseServer(label, device, gateway, leases, mtu_octets))
 
     def _wan_end(self, at: str, label: str, addresses: Sequence[Address], uplink: Uplink) -> End:
         """The WAN router's port for one uplink: the gateway's address alone, host routes to the uplink's."""
@@ -161,6 +185,9 @@ class _Drawing:
         """Every network of every site: two members share a cable, one or more than two get a switch."""
         members: dict[str, list[End]] = {}
         gateways: dict[str, list[IPv4Interface | IPv6Interface]] = {}
+        for plan in self.plans:
+            for gateway in plan.vrrp.gateways if plan.vrrp is not None else ():
+                gateways.setdefault(f"{plan.site}.{gateway.network}", []).append(gateway.address)
         for plan in self.plans:
             for lan in plan.lans:
                 label = f"{plan.site}.{lan.name}"

@@ -14,6 +14,7 @@ from dmvpn.network.lab_model import NatKind, NatPort
 
 OUTSIDE = "outside"
 INSIDE = "inside"
+LAST_PORT = 65535
 OTHER_PORT_OFFSET = 20000  # NatPort.OTHER: 4500 becomes 24500, 500 becomes 20500
 
 
@@ -24,6 +25,7 @@ class Box:
     kind: NatKind
     port: NatPort
     public: IPv4Address
+    ike_ports: tuple[int, ...] = (500, 4500)
 
     def __str__(self) -> str:
         moved = ", other port" if self.port is NatPort.OTHER else ""
@@ -36,7 +38,7 @@ def rules(box: Box, inside: Sequence[IPv4Address]) -> str:
         case NatKind.ONE_TO_ONE:
             return _one_to_one(box.public, inside[0])
         case NatKind.PORT_RESTRICTED:
-            return _closed(f'{_moved(box.port, box.public)}  oifname "{OUTSIDE}" snat to {box.public}\n')
+            return _closed(f'{_moved(box)}  oifname "{OUTSIDE}" snat to {box.public}\n')
         case NatKind.SYMMETRIC:
             return _closed(f'  oifname "{OUTSIDE}" snat to {box.public} fully-random\n')
         case NatKind.NONE:
@@ -57,13 +59,16 @@ def _one_to_one(public: IPv4Address, inside: IPv4Address) -> str:
 """
 
 
-def _moved(port: NatPort, public: IPv4Address) -> str:
-    if port is NatPort.KEEP:
+def _moved(box: Box) -> str:
+    if box.port is NatPort.KEEP:
         return ""
     return "".join(
-        f'  oifname "{OUTSIDE}" udp sport {inner} snat to {public}:{inner + OTHER_PORT_OFFSET}\n'
-        for inner in (500, 4500)
+        f'  oifname "{OUTSIDE}" udp sport {inner} snat to {box.public}:{_other(inner)}\n' for inner in box.ike_ports
     )
+
+
+def _other(port: int) -> int:
+    return port + OTHER_PORT_OFFSET if port + OTHER_PORT_OFFSET <= LAST_PORT else port - OTHER_PORT_OFFSET
 
 
 def _closed(translations: str) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import IO, Any, NoReturn, TypeVar
 
 from dmvpn.errors import Fault
@@ -29,6 +30,9 @@ CALL_LIMIT_S = 60.0
 ENDING_S = 2.0
 _LENGTH = struct.Struct("!I")
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+# Has the one that joined kill its child and reap it. Killed itself, it would leave its child to the first process of
+# the machine or container, which may reap nobody, and the lab's end waits for what is not reaped.
+_KILL_INSIDE = signal.SIGRTMIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,8 @@ class LabNode:
         input: bytes | None = None,
     ) -> process.Result:
         """Runs a program inside to its end, as linux.process.run does."""
-        task = partial(process.run, argv, timeout_s=timeout_s, accept=tuple(accept), input=input)
+        env = {"PATH": _search_path()}
+        task = partial(process.run, argv, timeout_s=timeout_s, accept=tuple(accept), input=input, env=env)
         return self.call(task, timeout_s=timeout_s + 5.0)
 
     def exec(self, argv: Sequence[str]) -> int:
@@ -110,12 +115,12 @@ class Running:
         """Asks it to end, then makes it; returns its exit status."""
         if self.poll() is not None:
             return self.wait()
-        os.kill(self.pid, signal_number)
-        try:
-            return self.wait(grace_s)
-        except Fault:
-            os.kill(self.pid, signal.SIGKILL)  # its child inside dies with it, by PR_SET_PDEATHSIG
-            return self.wait()
+        if signal_number != signal.SIGKILL:
+            os.kill(self.pid, signal_number)
+            with suppress(Fault):
+                return self.wait(grace_s)
+        _kill(self.pid)
+        return self.wait()
 
 
 def call_all(
@@ -143,14 +148,19 @@ def call_all(
     finally:
         for node, (pid, pipe) in waiting.items():
             pipe.close()
-            # Whoever has answered is about to end. Killed before that, it would leave its child to the first process
-            # of the machine or container, which may reap nobody, and the lab's end waits for what is not reaped.
-            if node not in answers or not _has_ended(pid, ENDING_S):
-                os.kill(pid, signal.SIGKILL)
+            if node not in answers or not _has_ended(pid, ENDING_S):  # whoever has answered is about to end
+                _kill(pid)
             os.waitpid(pid, 0)
     for node in waiting:
         answers.setdefault(node, Fault(node.name, f"was not done within {timeout_s:g} s"))
     return {node: answers[node] for node in tasks}
+
+
+def _kill(pid: int) -> None:
+    """One that joined, and its child; only if it cannot any more do that itself, the one and by that the other."""
+    os.kill(pid, _KILL_INSIDE)
+    if not _has_ended(pid, ENDING_S):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _has_ended(pid: int, timeout_s: float) -> bool:
@@ -200,13 +210,17 @@ def _answer(task: Callable[[], Any], writer: int) -> int:
     return 0
 
 
+def _search_path() -> str:
+    """A script in there may call `dmvpn`, wherever it is installed."""
+    return os.pathsep.join((os.environ.get("PATH", ""), *process.SEARCH_PATH, str(Path(sys.executable).parent)))
+
+
 def _become(argv: tuple[str, ...], stdout: IO[bytes] | None, stderr: IO[bytes] | None) -> int:
     for stream, standard in ((stdout, 1), (stderr, 2)):
         if stream is not None:
             os.dup2(stream.fileno(), standard)
-    search = os.pathsep.join((os.environ.get("PATH", ""), *process.SEARCH_PATH))
     try:
-        os.execve(argv[0], argv, {**os.environ, "PATH": search})
+        os.execve(argv[0], argv, {**os.environ, "PATH": _search_path()})
     except OSError as error:
         raise Fault(argv[0], (error.strerror or str(error)).lower()) from error
 
@@ -222,7 +236,7 @@ def _fork_inside(node: LabNode, body: Callable[[], int]) -> int:
 
 
 def _join_and_act(node: LabNode, body: Callable[[], int]) -> int:
-    namespaces.die_with_parent(signal.SIGKILL)
+    namespaces.die_with_parent(_KILL_INSIDE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     namespaces.give_up_clock()
     os.environ[namespaces.LAB_VARIABLE] = node.lab
@@ -232,6 +246,7 @@ def _join_and_act(node: LabNode, body: Callable[[], int]) -> int:
         _end_with(partial(_act, body))
     for number in _FORWARDED:
         signal.signal(number, lambda number, _frame: os.kill(pid, number))
+    signal.signal(_KILL_INSIDE, lambda _number, _frame: os.kill(pid, signal.SIGKILL))
     _, status = os.waitpid(pid, 0)
     return _exit_status(status)
 

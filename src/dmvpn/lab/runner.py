@@ -75,7 +75,7 @@ def _play(stage: Stage, number: int, step: Step, figures: Mapping[str, Figures],
 
     stage.seen = seen
     measured: Figures = {}
-    told = ""
+    told = row = ""
     try:
         measured = act(stage, step)
         why = tuple(
@@ -84,11 +84,12 @@ def _play(stage: Stage, number: int, step: Step, figures: Mapping[str, Figures],
             for refusal in refusals(expected, measured.get(name))
         )
         told = words(step.tell or "", measured, figures)
+        row = words(step.row or "", measured, figures)
     except Fault as fault:
         why = (str(fault),)
     failed = Outcome.WARNED if step.level is Level.WARNING else Outcome.FAILED
     outcome = failed if why else Outcome.PASSED
-    return StepEnded(number, step.name, outcome, time.monotonic() - began, measured, told, why)
+    return StepEnded(number, step.name, outcome, time.monotonic() - began, measured, told, why, row)
 
 
 def words(template: str, measured: Figures, figures: Mapping[str, Figures]) -> str:

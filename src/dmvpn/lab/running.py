@@ -10,12 +10,13 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from dmvpn.errors import Fault, WrongInput
-from dmvpn.lab import keeper, state
+from dmvpn.lab import keeper, leases, state
 from dmvpn.lab.impairment import Change, Direction, Impairment
 from dmvpn.lab.node import LabNode
 from dmvpn.lab.topology import End, Link, NodeKind
@@ -121,6 +122,13 @@ class Lab:
         with self._settings() as settings:
             self._enforce(settings, link, now)
         return self._quality(link, now)
+
+    def renumber(self, link: str) -> Address:
+        """The ISP of an uplink with dhcp: true gives it its next address, which is returned."""
+        known = self.links.get(link)
+        if known is None:
+            raise WrongInput(f"lab {self.name}", f"has no link {link}", f"it has {', '.join(self.links)}")
+        return self.node(known.b.node).call(partial(leases.renumber, link))
 
     def heal_all(self) -> None:
         """Every link and every path."""

@@ -19,6 +19,7 @@ from dmvpn.network.values import LinkName, Name, Seconds, Section
 
 Prose = Annotated[str, Field(max_length=500)]
 NodeName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,64}$")]
+FileInNode = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,64}:/[A-Za-z0-9._/-]{1,200}$")]
 Argv = Annotated[tuple[str, ...], Field(min_length=1, max_length=64)]
 Pair = tuple[NodeName, NodeName]
 Regex = Annotated[str, Field(max_length=500)]
@@ -58,6 +59,13 @@ class Background(Section):
     argv: Argv
 
 
+class Carry(Section):
+    """Carries a file from one node to another, as on a stick: NODE:/PATH; there it is its owner's alone."""
+
+    from_: FileInNode
+    to: FileInNode
+
+
 class Stop(Section):
     """Ends a background program."""
 
@@ -85,12 +93,25 @@ class Heal(Section):
     path: Pair | None = None
 
 
+class Renumber(Section):
+    """The ISP of an uplink with dhcp: true gives it its next address."""
+
+    link: LinkName
+
+
 class Restart(Section):
     """Restarts one unit of a router, or with `kill` ends its process the hard way."""
 
     on: NodeName
     unit: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
-    how: Literal["restart", "kill"] = "restart"
+    how: Literal["restart", "reload", "kill"] = "restart"
+
+
+class Cables(Section):
+    """All cables of a router are pulled out, as when its power goes; or put in again, with what the kernel forgot."""
+
+    of: NodeName
+    are: Literal["out", "in"]
 
 
 class StartCapture(Section):
@@ -152,7 +173,8 @@ class Wait(Section):
 
 
 Watching = StartCapture | CountCapture | StartStream | UntilStream | WatchStream | EndStream
-Action = Execute | Background | Stop | Impair | Cut | Heal | Restart | MeasureThroughput | Wait | Watching
+Changing = Impair | Cut | Heal | Cables | Renumber | Restart
+Action = Execute | Background | Carry | Stop | Changing | MeasureThroughput | Wait | Watching
 
 
 class Step(Section):
@@ -167,13 +189,18 @@ class Step(Section):
     """Conditions on this step's figures."""
     tell: Prose | None = None
     """Told when it is done: {rtt_ms:.1f} is a figure of this step, {hub.rtt_ms:.1f} one of the step with id hub."""
+    row: Prose | None = None
+    """A row of the report's table, with figures as in `tell`; cells are parted by |."""
     run: Execute | None = None
     background: Background | None = None
+    carry: Carry | None = None
     stop: Stop | None = None
     impair: Impair | None = None
     cut: Cut | None = None
     heal: Heal | None = None
+    renumber: Renumber | None = None
     restart: Restart | None = None
+    cables: Cables | None = None
     capture: StartCapture | None = None
     count: CountCapture | None = None
     stream: StartStream | None = None
@@ -198,7 +225,7 @@ class Step(Section):
         return self
 
 
-ACTIONS = tuple(name for name in Step.model_fields if name not in ("name", "id", "level", "expect", "tell"))
+ACTIONS = tuple(name for name in Step.model_fields if name not in ("name", "id", "level", "expect", "tell", "row"))
 
 
 class Scenario(Section):
@@ -210,6 +237,8 @@ class Scenario(Section):
     """The network file it is about, relative to this one."""
     opening: tuple[Prose, ...] = ()
     """Told before the lab starts: what the story is about."""
+    columns: Prose | None = None
+    """The head of the report's table, its cells parted by |."""
     steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=500)]
     closing: tuple[Prose, ...] = ()
     """Told at the end when all went well: what to try next."""

@@ -21,6 +21,7 @@ class StoryBegan:
 
     name: str
     opening: tuple[str, ...]
+    columns: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class StepEnded:
     figures: Figures
     told: str
     why: tuple[str, ...]
+    row: str = ""  # of the report's table, its cells parted by |
 
 
 @dataclass(frozen=True, slots=True)

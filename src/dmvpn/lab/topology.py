@@ -7,6 +7,7 @@ address may sit anywhere, and two sites may even be given addresses of one subne
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Interface
 
 from dmvpn.lab.impairment import Impairment
 from dmvpn.network.plan import Address
@@ -38,6 +39,17 @@ class Route:
         return 6 if ":" in self.prefix or (self.via is not None and self.via.version == 6) else 4
 
 
+@dataclass(frozen=True, slots=True)
+class LeaseServer:
+    """The DHCP server of one uplink, by the name of its link. The first of `leases` is given first."""
+
+    link: str
+    device: str
+    gateway: IPv4Address
+    leases: tuple[IPv4Interface, ...]
+    mtu_octets: int
+
+
 @dataclass(slots=True)
 class Node:
     """One machine of the lab: what it needs before anything of ours runs on it."""
@@ -49,6 +61,7 @@ class Node:
     bridges: dict[str, list[str]] = field(default_factory=dict)  # bridge, its ports
     sysctls: dict[str, str] = field(default_factory=dict)
     nft: str = ""
+    leases: list[LeaseServer] = field(default_factory=list)
     detail: str = ""  # for the picture: what it is, in a few words
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from dmvpn.linux import pace
 
 START_LIMIT_S: Final = 90.0  # at a machine's own speed
 EMULATED_PACE: Final = 8.0
+COUNTED: Final = "its instructions are counted"
 KVM_PACE: Final = 2.0  # what another kernel below costs
 SOURCE: Final = Path(__file__).parents[2]
 VARIABLE: Final = "DMVPN_VM"  # in the environment of all that runs in the guest: what the machine is
@@ -33,6 +35,18 @@ _GIB: Final = 1 << 30
 _LARGEST_GIB, _SMALLEST_GIB, _MOST_PROCESSORS = 8, 1, 4
 # What a program in the guest is told of the terminal and the settings of the one who started it.
 _PASSED_ON: Final = ("TERM", "NO_COLOR", "LANG", "LC_ALL", "COLUMNS", "DMVPN_HYPOTHESIS")
+
+
+class Clock(Enum):
+    """What the guest's clock counts: the host's time, or its own instructions, one a nanosecond.
+
+    Instructions are the same however busy the host is, so what is measured by them can be compared; it has one
+    processor then, and is emulated even where KVM works. qemu(1), -icount.
+    """
+
+    TIME = "time"
+    INSTRUCTIONS = "instructions"
+
 
 Report = Callable[[str, float], None]  # what is done, and the seconds it took
 
@@ -93,9 +107,9 @@ def find(name: str | None, base: Path = state.STATE_DIRECTORY) -> Machine | None
 
 
 @contextmanager
-def held(name: str, report: Report, base: Path = state.STATE_DIRECTORY) -> Iterator[Machine]:
+def held(name: str, report: Report, base: Path = state.STATE_DIRECTORY, clock: Clock = Clock.TIME) -> Iterator[Machine]:
     """A machine for as long as the block lasts; it dies with this process however that dies."""
-    with _rising(name, report, base) as (machine, _):
+    with _rising(name, report, base, clock) as (machine, _):
         try:
             yield machine
         finally:
@@ -123,7 +137,9 @@ def up(name: str, report: Report, settle: Callable[[Machine], int], base: Path =
 
 
 @contextmanager
-def _rising(name: str, report: Report, base: Path) -> Iterator[tuple[Machine, socket.socket]]:
+def _rising(
+    name: str, report: Report, base: Path, clock: Clock = Clock.TIME
+) -> Iterator[tuple[Machine, socket.socket]]:
     image = vm_image.find()
     state.sweep(base)
     claim = state.claim(name, base)
@@ -131,13 +147,13 @@ def _rising(name: str, report: Report, base: Path) -> Iterator[tuple[Machine, so
     path = claim.directory / state.MACHINE_SOCKET
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        kvm = vm_kvm.verdict(image)
+        kvm = vm_kvm.verdict(image) if clock is Clock.TIME else vm_kvm.Verdict(COUNTED)
         listener.bind(str(path))
         path.chmod(0o600)
         listener.listen(64)
         how = "on KVM" if kvm.usable else f"emulated, since {kvm.why}"
         report(f"a virtual machine starts with kernel {image.release}, {how}", time.monotonic() - began)
-        argv = _argv(image, claim.directory, kvm=kvm)
+        argv = _argv(image, claim.directory, kvm=kvm, clock=clock)
         pid, control = vm_keeper.start(argv, claim.directory, listener, claim.lock)
     except BaseException:
         claim.discard()
@@ -175,13 +191,14 @@ def _in_options(path: Path) -> str:
     return str(path).replace(",", ",,")
 
 
-def _argv(image: Image, scratch: Path, *, kvm: vm_kvm.Verdict) -> tuple[str, ...]:
+def _argv(image: Image, scratch: Path, *, kvm: vm_kvm.Verdict, clock: Clock = Clock.TIME) -> tuple[str, ...]:
     """virtme-ng(1): the host's root read-only, a second export of it that the guest caches, one port for our agent."""
     guest = Path(__file__).with_name("vm_guest.sh")
     libraries = vm_library.disks(vm_image.PRIVATE)
     named = ":".join(str(directory) for directory, _ in libraries)
     inside = ("sh", str(guest), str(SOURCE), str(image.modules), named, sys.executable, "-m", "dmvpn.lab.vm_agent")
     options = (
+        *(("-icount", "shift=0") if clock is Clock.INSTRUCTIONS else ()),
         *("-fsdev", "local,id=dmvpnhost,path=/,security_model=none,readonly=on,multidevs=remap"),
         *("-device", "virtio-9p-pci,fsdev=dmvpnhost,mount_tag=dmvpn.host"),
         *(
@@ -193,10 +210,11 @@ def _argv(image: Image, scratch: Path, *, kvm: vm_kvm.Verdict) -> tuple[str, ...
         *("-device", "virtio-serial-pci,id=dmvpnserial"),
         *("-device", f"virtserialport,bus=dmvpnserial.0,chardev=dmvpnagent,name={PORT}"),
     )
+    processors = 1 if clock is Clock.INSTRUCTIONS else min(os.cpu_count() or 1, _MOST_PROCESSORS)
     memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 // _GIB
     return (
         *(sys.executable, str(image.vng), "--run", str(image.kernel), "--user", "root", "--overlay-rwdir=/etc"),
-        *("--force-9p", "--cwd", "/", "--cpus", str(min(os.cpu_count() or 1, _MOST_PROCESSORS))),
+        *("--force-9p", "--cwd", "/", "--cpus", str(processors)),
         *("--memory", f"{max(_SMALLEST_GIB, min(_LARGEST_GIB, memory))}G"),
         *(() if kvm.usable else ("--disable-kvm",)),
         *(f"--qemu-opts={shlex.join(options)}", "--exec", shlex.join(inside)),

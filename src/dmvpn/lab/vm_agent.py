@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dmvpn.lab.vm_wire import CHUNK, WINDOW, Frame, Kind, Reader, saying
+from dmvpn.linux.supervisor_child import become_subreaper
 
 PORT: Final = "dmvpn.agent"
 _PORTS = Path("/sys/class/virtio-ports")
@@ -65,6 +66,7 @@ class Agent:
                     self._moved(key.data, key.fd)
             for program in tuple(self._programs.values()):
                 self._see_to(program)
+            self._reap_orphans()
 
     def _say(self, frame: Frame) -> None:
         octets = memoryview(frame.octets())
@@ -203,6 +205,15 @@ class Agent:
             os.close(descriptor)
         program.outputs.pop(descriptor, None)
 
+    def _reap_orphans(self) -> None:
+        """What programs left behind and has ended: a PID namespace ends only when all that was in it is reaped."""
+        own = {program.child.pid for program in self._programs.values()}
+        with suppress(ChildProcessError):
+            while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                if found.si_pid in own:
+                    return  # its own turn comes
+                os.waitpid(found.si_pid, 0)
+
     def _see_to(self, program: Program) -> None:
         """A program is over when it has ended and all it wrote has been read; its orphans do not hold it up long."""
         status = program.child.poll()
@@ -242,6 +253,7 @@ def open_port() -> int:
 
 def main() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    become_subreaper()  # the guest's init does not reap everybody
     Agent(open_port()).run()
 
 

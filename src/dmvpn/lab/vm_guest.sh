@@ -26,7 +26,7 @@ rmdir /run/host
 cd /
 export HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 # What a stock kernel has and this host's may not. One that is missing is a test's to miss.
-for one in tun af_packet overlay ip_gre esp4 esp6 xfrm_user nf_tables nfnetlink_log sch_netem 8021q bonding; do
+for one in tun af_packet overlay ip_gre esp4 esp6 xfrm_user nf_tables nfnetlink_log sch_netem 8021q bonding ppp_generic pppoe ppp_async; do
     modprobe -q "$one" || echo "vm: this kernel has no module $one"
 done
 modprobe -q -a virtio_blk ext4 || true

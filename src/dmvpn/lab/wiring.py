@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dmvpn.errors import Fault
+from dmvpn.lab import leases
 from dmvpn.lab.node import LabNode, call_all
 from dmvpn.lab.topology import Link, Node, Route, Topology
 from dmvpn.linux import frame_ring, process
@@ -123,6 +124,8 @@ def _settle_node(
     _ip([_words(route) for route in node.routes if route.via is not None])
     if node.nft:
         process.run(("nft", "-f", "-"), timeout_s=_IP_LIMIT_S, input=node.nft.encode())
+    for server in node.leases:
+        leases.start(server)
     for device, _, netem in devices:
         if netem is not None:
             process.run(("tc", "qdisc", "replace", "dev", device, "root", *netem), timeout_s=_IP_LIMIT_S)

@@ -3,18 +3,16 @@
 import os
 import select
 import socket
-import struct
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dmvpn.errors import Fault
+from dmvpn.linux import icmp
 from dmvpn.linux.netlink import Address
 
-_ECHO_REQUEST_V4, _ECHO_REPLY_V4 = 8, 0
-_ECHO_REQUEST_V6, _ECHO_REPLY_V6 = 128, 129
-_HEADER = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence
+_BODY = b"OpenDMVPN" + bytes(39)
 _IP_RECVTTL = 12
 _READ_OCTETS = 4096
 
@@ -36,7 +34,6 @@ class Pinger:
         # Process ids are small and alike in the namespaces of a lab or container: two pingers must not hear each other.
         self._identifier = int.from_bytes(os.urandom(2), sys.byteorder)
         v4 = destination.version == 4
-        self._request, self._answer = (_ECHO_REQUEST_V4, _ECHO_REPLY_V4) if v4 else (_ECHO_REQUEST_V6, _ECHO_REPLY_V6)
         family, protocol = (socket.AF_INET, socket.IPPROTO_ICMP) if v4 else (socket.AF_INET6, socket.IPPROTO_ICMPV6)
         try:
             self._socket = socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
@@ -59,13 +56,10 @@ class Pinger:
 
     def send(self, sequence: int) -> None:
         """Raises Fault when the kernel knows no way."""
-        body = b"OpenDMVPN" + bytes(39)
-        head = _HEADER.pack(self._request, 0, 0, self._identifier, sequence & 0xFFFF)
-        if self._destination.version == 4:
-            head = _HEADER.pack(self._request, 0, _checksum(head + body), self._identifier, sequence & 0xFFFF)
+        request = icmp.echo_request(self._destination.version, self._identifier, sequence & 0xFFFF, _BODY)
         self._sent[sequence & 0xFFFF] = time.monotonic()
         try:
-            self._socket.sendto(head + body, (str(self._destination), 0))
+            self._socket.sendto(request, (str(self._destination), 0))
         except OSError as error:
             raise Fault(str(self._destination), error.strerror or str(error)) from error
 
@@ -82,15 +76,13 @@ class Pinger:
     def _read(self) -> Echo | None:
         octets, ancillary, _flags, source = self._socket.recvmsg(_READ_OCTETS, 256)
         now = time.monotonic()
-        sequence: int
         if source[0].partition("%")[0] != str(self._destination):
             return None
         if self._destination.version == 4:
-            octets = octets[(octets[0] & 0xF) * 4 :]
-        if len(octets) < _HEADER.size:
-            return None
-        kind, _code, _sum, identifier, sequence = _HEADER.unpack_from(octets)
-        if kind != self._answer or identifier != self._identifier or sequence not in self._sent:
+            octets = icmp.without_ip(octets)
+        kind, identifier, sequence = icmp.echo_in(octets) or (-1, -1, -1)
+        wanted = icmp.ECHO_REPLY[self._destination.version], self._identifier
+        if (kind, identifier) != wanted or sequence not in self._sent:
             return None
         return Echo(sequence, now - self._sent.pop(sequence), _ttl(ancillary))
 
@@ -100,9 +92,3 @@ def _ttl(ancillary: list[tuple[int, int, bytes]]) -> int:
         if (level, kind) in ((socket.SOL_IP, socket.IP_TTL), (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT)):
             return int.from_bytes(data[:4], sys.byteorder)
     return 0
-
-
-def _checksum(octets: bytes) -> int:
-    total: int = sum(struct.unpack(f"!{(len(octets) + 1) // 2}H", octets + b"\0" * (len(octets) % 2)))
-    total = (total >> 16) + (total & 0xFFFF)
-    return ~(total + (total >> 16)) & 0xFFFF

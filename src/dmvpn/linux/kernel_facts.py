@@ -12,7 +12,7 @@ from pathlib import Path
 from dmvpn.errors import Fault
 from dmvpn.linux import process
 from dmvpn.linux.netlink import NETLINK_NETFILTER, Events, NetlinkRefusal, Requests
-from dmvpn.linux.privileges import Capability, effective
+from dmvpn.linux.privileges import INDISPENSABLE, Capability, effective
 
 _PLUGINS = Path("/usr/lib/ipsec/plugins")
 _NFT_GET_GENERATION = 10 << 8 | 16
@@ -119,7 +119,7 @@ def need_programs() -> None:
 
 def need_capabilities() -> None:
     """Raises Fault that names the capability we lack."""
-    lacking = [f"CAP_{capability.name}" for capability in Capability if capability not in effective()]
+    lacking = [f"CAP_{capability.name}" for capability in INDISPENSABLE if capability not in effective()]
     if lacking:
         raise Fault("capabilities", f"{' and '.join(lacking)} missing", "run as root, or give them to the container")
 

@@ -1,17 +1,20 @@
 """Many datagrams in one system call: recvmmsg(2) and sendmmsg(2) with buffers made once.
 
 CPython has neither call. Both batches keep their headers, buffers and addresses for as long as they live, so a call
-costs one ctypes call however many datagrams move. Layouts: recvmmsg(2), msghdr in <bits/socket.h>, cmsg(3), ip(7).
+costs one ctypes call however many datagrams move. Layouts: recvmmsg(2), msghdr in <bits/socket.h>, cmsg(3), ip(7),
+packet(7).
 """
 
 import ctypes
 import errno
 import socket
+from array import array
 from typing import Final
 
 # Not a multiple of 4096: the heads of all slots would fall into the same lines of the first-level cache.
 SLOT_OCTETS: Final = 9280
 SLOTS: Final = 64
+_LINK_OCTETS: Final = 20  # makes sockaddr_ll 32 octets; the longest address has 16
 
 
 class _Iovec(ctypes.Structure):
@@ -56,6 +59,20 @@ class _SockaddrIn(ctypes.Structure):
         ("sin_port", ctypes.c_uint16),
         ("sin_addr", ctypes.c_uint32),
         ("sin_zero", ctypes.c_uint64),
+    )
+
+
+class _SockaddrLl(ctypes.Structure):
+    """sockaddr_ll with room for the longest link-layer address there is, an IPv6 one on ip6gre."""
+
+    _fields_ = (
+        ("sll_family", ctypes.c_uint16),
+        ("sll_protocol", ctypes.c_uint16),
+        ("sll_ifindex", ctypes.c_int32),
+        ("sll_hatype", ctypes.c_uint16),
+        ("sll_pkttype", ctypes.c_uint8),
+        ("sll_halen", ctypes.c_uint8),
+        ("sll_addr", ctypes.c_ubyte * _LINK_OCTETS),
     )
 
 
@@ -109,6 +126,66 @@ class ReceiveBatch(_Batch):
         return lengths
 
 
+class LinkReceiveBatch(ReceiveBatch):
+    """Datagrams of a packet socket, each with who sent it."""
+
+    def __init__(self, slots: int = SLOTS) -> None:
+        super().__init__(slots)
+        self._names = (_SockaddrLl * slots)()
+        for index in range(slots):
+            header = self._headers[index].msg_hdr
+            header.msg_name = ctypes.addressof(self._names) + index * ctypes.sizeof(_SockaddrLl)
+        self._name_octets = memoryview(self._names).cast("B")
+        words = memoryview(self._headers).cast("B").cast("I")
+        self._name_lengths = words[_Msghdr.msg_namelen.offset // 4 :: ctypes.sizeof(_Mmsghdr) // 4]
+        self._whole = memoryview(array("I", [ctypes.sizeof(_SockaddrLl)] * slots))
+
+    def receive(self, descriptor: int) -> list[int]:
+        self._name_lengths[:] = self._whole  # the kernel wrote over it the last time
+        return super().receive(descriptor)
+
+    def sender(self, index: int) -> tuple[int, bytes]:
+        """The packet type (PACKET_HOST and so on) and the link-layer address of the datagram in this slot."""
+        at = index * ctypes.sizeof(_SockaddrLl)
+        name = bytes(self._name_octets[at : at + ctypes.sizeof(_SockaddrLl)])
+        begin = _SockaddrLl.sll_addr.offset
+        return name[_SockaddrLl.sll_pkttype.offset], name[begin : begin + name[_SockaddrLl.sll_halen.offset]]
+
+
+class LinkSendBatch(_Batch):
+    """Datagrams of one EtherType on their way out of one device, each to its own link-layer address."""
+
+    def __init__(self, index: int, ethertype: int, slots: int = SLOTS) -> None:
+        """`index` is the device's."""
+        super().__init__(slots)
+        self._names = (_SockaddrLl * slots)()
+        for slot in range(slots):
+            name, header = self._names[slot], self._headers[slot].msg_hdr
+            name.sll_family, name.sll_ifindex = socket.AF_PACKET, index
+            name.sll_protocol = socket.htons(ethertype)
+            header.msg_name = ctypes.addressof(self._names) + slot * ctypes.sizeof(_SockaddrLl)
+            header.msg_namelen = ctypes.sizeof(_SockaddrLl)
+        self._name_octets = memoryview(self._names).cast("B")
+        sizes = memoryview(self._iovecs).cast("B").cast("L")
+        self._lengths = sizes[1 :: ctypes.sizeof(_Iovec) // ctypes.sizeof(ctypes.c_ulong)]
+
+    def put(self, slot: int, octets: bytes, link: bytes) -> None:
+        """`octets` at most SLOT_OCTETS."""
+        self.slots[slot][: len(octets)] = octets
+        self._lengths[slot] = len(octets)
+        at = slot * ctypes.sizeof(_SockaddrLl) + _SockaddrLl.sll_halen.offset
+        self._name_octets[at] = len(link)
+        self._name_octets[at + 1 : at + 1 + len(link)] = link
+
+    def octets(self, slot: int) -> int:
+        """The length of what was put there."""
+        return self._lengths[slot]
+
+    def send(self, descriptor: int, first: int, end: int) -> int:
+        """As SendBatch.send."""
+        return _send(descriptor, self._headers_at, first, end)
+
+
 class SendBatch(_Batch):
     """Datagrams on their way out, each with its own destination and TOS; the TTL and the start are the batch's.
 
@@ -146,9 +223,13 @@ class SendBatch(_Batch):
 
     def send(self, descriptor: int, first: int, end: int) -> int:
         """Send slots `first` to `end` - 1. How many went, at least one; or minus the error number of slot `first`."""
-        header = self._headers_at + first * ctypes.sizeof(_Mmsghdr)
-        count: int = _sendmmsg(descriptor, header, end - first, socket.MSG_DONTWAIT)
-        return count if count > 0 else -ctypes.get_errno()
+        return _send(descriptor, self._headers_at, first, end)
+
+
+def _send(descriptor: int, headers_at: int, first: int, end: int) -> int:
+    header = headers_at + first * ctypes.sizeof(_Mmsghdr)
+    count: int = _sendmmsg(descriptor, header, end - first, socket.MSG_DONTWAIT)
+    return count if count > 0 else -ctypes.get_errno()
 
 
 def address_word(octets: bytes) -> int:

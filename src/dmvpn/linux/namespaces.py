@@ -15,6 +15,7 @@ from dmvpn.errors import Fault
 CLONE_NEWNS: Final = 0x00020000
 CLONE_NEWUTS: Final = 0x04000000
 CLONE_NEWIPC: Final = 0x08000000
+CLONE_NEWUSER: Final = 0x10000000
 CLONE_NEWPID: Final = 0x20000000
 CLONE_NEWNET: Final = 0x40000000
 
@@ -50,6 +51,32 @@ class Handles:
 def unshare(flags: int) -> None:
     """Leaves the namespaces named by `flags`. A new PID namespace holds the next children, not the caller."""
     _checked("unshare", _libc.unshare(flags))
+
+
+def own_mounts() -> None:
+    """A mount namespace for this process; without CAP_SYS_ADMIN a user namespace around it. Raises Fault."""
+    _leave(CLONE_NEWNS)
+
+
+def own_network() -> None:
+    """An empty network namespace, likewise."""
+    _leave(CLONE_NEWNET)
+
+
+def _leave(flags: int) -> None:
+    user, group = os.geteuid(), os.getegid()
+    try:
+        unshare(flags)
+        return
+    except Fault:
+        unshare(CLONE_NEWUSER | flags)
+    try:
+        # user_namespaces(7): whoever made the namespace may map itself; a group, once nobody there can drop groups.
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+        Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    except OSError as error:
+        raise Fault("user namespace", error.strerror or str(error)) from error
 
 
 def join(handle: Path) -> None:

@@ -6,8 +6,10 @@ address itself. Entries are permanent, so they outlive dmvpnd.
 
 import errno
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache, partial
 from ipaddress import IPv4Address
 from typing import Self
 
@@ -16,7 +18,7 @@ from dmvpn.linux.netlink import (
     NLM_F_CREATE,
     NLM_F_REPLACE,
     Address,
-    NetlinkRefusal,
+    Request,
     Requests,
     address_of,
     attribute,
@@ -69,6 +71,7 @@ def link_address(nbma: Address, form: LinkForm) -> bytes:
     return _SPELT + nbma.packed
 
 
+@lru_cache(maxsize=16_384)  # a hub hears the same senders for hours, and making an address object takes its time
 def nbma_of_link(octets: bytes) -> Address | None:
     """The NBMA address of a link-layer address of either form; None when it is none, or all zero (unknown)."""
     if len(octets) == 6:
@@ -85,8 +88,17 @@ class Neighbour:
     nbma: Address | None
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a next hop's entry is to become: `nbma`'s, "nobody" (what waits is refused), or none at all."""
+
+    protocol: Address
+    nbma: Address | None = None
+    refused: bool = False
+
+
 class Neighbours:
-    """Sets and removes entries; each call is one system call pair and returns when the kernel has done it.
+    """Sets and removes entries; each call is one request, or one for many, and returns when the kernel has done it.
 
     `route_protocol` marks entries as ours (NDA_PROTOCOL, Linux 5.2).
     """
@@ -94,6 +106,7 @@ class Neighbours:
     def __init__(self, route_protocol: int) -> None:
         self._requests = Requests()
         self._route_protocol = route_protocol
+        self._mark = attribute(_NDA_PROTOCOL, bytes((route_protocol,)))
 
     def close(self) -> None:
         self._requests.close()
@@ -106,22 +119,43 @@ class Neighbours:
 
     def bind(self, device: str, protocol: Address, nbma: Address, form: LinkForm) -> None:
         """Traffic for `protocol` goes to `nbma` from now on, what waits for the answer included. Raises Fault."""
-        self._set(device, protocol, NUD_PERMANENT, link_address(nbma, form))
+        self._change(device, form, Change(protocol, nbma))
 
     def refuse(self, device: str, protocol: Address) -> None:
         """Answer the kernel's question with "nobody": what waits is refused with host unreachable. Raises Fault."""
-        self._set(device, protocol, NUD_FAILED, None)
+        self._change(device, LinkForm.GRE, Change(protocol, refused=True))
 
     def unbind(self, device: str, protocol: Address) -> None:
         """Take the entry away; one that is not there is no fault. Raises Fault."""
-        payload = _NDMSG.pack(family_of(protocol.version), device_index(device), 0, 0, 0)
+        self._change(device, LinkForm.GRE, Change(protocol))
+
+    def _change(self, device: str, form: LinkForm, change: Change) -> None:
+        for fault in self.change_all(device, form, (change,)).values():
+            raise fault
+
+    def change_all(self, device: str, form: LinkForm, changes: Sequence[Change]) -> dict[int, Fault]:
+        """Make the changes in their order, in one request; what was not made, by its place, and why.
+
+        When the kernel's answer is lost all of them count as not made.
+        """
+        requests: list[Request] = []
+        places: list[int] = []
+        refused: dict[int, Fault] = {}
         try:
-            self._requests.ask(
-                f"neighbour {protocol} on {device}", RTM_DELNEIGH, 0, payload + attribute(NDA_DST, protocol.packed)
-            )
-        except NetlinkRefusal as refusal:
-            if refusal.errno != errno.ENOENT:
-                raise
+            index = device_index(device)
+            for place, change in enumerate(changes):
+                try:
+                    requests.append(self._request(device, index, form, change))
+                    places.append(place)
+                except Fault as fault:
+                    refused[place] = fault
+            for at, refusal in self._requests.ask_all(f"neighbours on {device}", requests).items():
+                gone = requests[at].kind == RTM_DELNEIGH and refusal.errno == errno.ENOENT
+                if not gone:
+                    refused[places[at]] = refusal
+        except Fault as fault:
+            return dict.fromkeys(range(len(changes)), fault)
+        return refused
 
     def ours(self, device: str) -> tuple[Neighbour, ...]:
         """The permanent entries of ours on a device."""
@@ -145,12 +179,23 @@ class Neighbours:
             found.append(Neighbour(device, protocol, nbma_of_link(values.get(NDA_LLADDR, b""))))
         return tuple(found)
 
-    def _set(self, device: str, protocol: Address, state: int, link: bytes | None) -> None:
-        payload = _NDMSG.pack(family_of(protocol.version), device_index(device), state, 0, 0)
-        payload += attribute(NDA_DST, protocol.packed) + attribute(_NDA_PROTOCOL, bytes((self._route_protocol,)))
-        if link is not None:
-            payload += attribute(NDA_LLADDR, link)
-        self._requests.ask(f"neighbour {protocol} on {device}", RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, payload)
+    def _request(self, device: str, index: int, form: LinkForm, change: Change) -> Request:
+        """Raises Fault for a link-layer address that cannot be."""
+        protocol = change.protocol
+        where = partial(_named, protocol, device)
+        destination = attribute(NDA_DST, protocol.packed)
+        if change.nbma is None and not change.refused:
+            head = _NDMSG.pack(family_of(protocol.version), index, 0, 0, 0)
+            return Request(where, RTM_DELNEIGH, 0, head + destination)
+        state = NUD_FAILED if change.nbma is None else NUD_PERMANENT
+        payload = _NDMSG.pack(family_of(protocol.version), index, state, 0, 0) + destination + self._mark
+        if change.nbma is not None:
+            payload += attribute(NDA_LLADDR, link_address(change.nbma, form))
+        return Request(where, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, payload)
+
+
+def _named(protocol: Address, device: str) -> str:
+    return f"neighbour {protocol} on {device}"
 
 
 def question_of(payload: bytes) -> tuple[str, Address] | None:

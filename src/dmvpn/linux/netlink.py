@@ -8,7 +8,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Self
@@ -46,6 +46,7 @@ _ERROR = struct.Struct("=i")
 _READ_OCTETS = 1 << 17  # the kernel fills at most 32 KiB for a dump, and a link message with many VFs goes beyond that
 _REPLY_LIMIT_S = 5.0  # the kernel answers while we are in send(); this only guards against waiting for ever
 _DUMP_ATTEMPTS = 4
+_SEQUENCE_MASK = 0xFFFFFFFF
 
 
 class NetlinkRefusal(Fault):
@@ -69,6 +70,16 @@ class Message:
     kind: int
     flags: int
     sequence: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request of a batch. `where` says what a refusal of it names; nearly always nobody asks."""
+
+    where: Callable[[], str]
+    kind: int
+    flags: int
     payload: bytes
 
 
@@ -163,6 +174,33 @@ class Requests:
                     _raise_error(where, message)
                     return
 
+    def ask_all(self, where: str, requests: Sequence[Request]) -> dict[int, NetlinkRefusal]:
+        """Requests in one datagram: done in their order, each whatever became of those before; refusals by place.
+
+        As many as a datagram takes: 200 KiB. Raises Fault if no answer can be had, and then any of them may be done.
+        """
+        if not requests:
+            return {}
+        first, last = self._sequence + 1, len(requests) - 1
+        # Refusals are told in any case; the last one's acknowledgement says that there are no more to come.
+        rows = [
+            (one.kind, NLM_F_REQUEST | one.flags | (NLM_F_ACK if place == last else 0), one.payload)
+            for place, one in enumerate(requests)
+        ]
+        self._send_rows(where, rows)
+        refused: dict[int, NetlinkRefusal] = {}
+        while True:
+            for message in self._receive(where):
+                place = (message.sequence - first) & _SEQUENCE_MASK
+                if place > last or message.kind != NLMSG_ERROR:
+                    continue
+                try:
+                    _raise_error(requests[place].where(), message)
+                except NetlinkRefusal as refusal:
+                    refused[place] = refusal
+                if place == last:
+                    return refused
+
     def fetch(self, where: str, kind: int, payload: bytes) -> Message:
         """Ask for one object. Raises as `ask` does."""
         sequence = self._send(where, kind, NLM_F_REQUEST, payload)
@@ -198,12 +236,19 @@ class Requests:
                 found.append(message)
 
     def _send(self, where: str, kind: int, flags: int, payload: bytes) -> int:
-        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+        self._send_rows(where, ((kind, flags, payload),))
+        return self._sequence
+
+    def _send_rows(self, where: str, rows: Iterable[tuple[int, int, bytes]]) -> None:
+        """Kind, flags and payload of each; payloads are whole attributes, so what follows stays aligned."""
+        parts = []
+        for kind, flags, payload in rows:
+            self._sequence = (self._sequence + 1) & _SEQUENCE_MASK
+            parts.append(_HEADER.pack(16 + len(payload), kind, flags, self._sequence, 0) + payload)
         try:
-            self._socket.send(_HEADER.pack(16 + len(payload), kind, flags, self._sequence, 0) + payload)
+            self._socket.send(b"".join(parts))
         except OSError as error:
             raise Fault(where, f"the kernel cannot be asked: {error.strerror or error}") from error
-        return self._sequence
 
     def _receive(self, where: str) -> Iterator[Message]:
         try:

@@ -1,8 +1,10 @@
 """`python -m dmvpn.linux.netstate apply|remove FILE`: devices, addresses, routes, rules, policies and sysctls.
 
 What was put there is recorded, so that applying another file takes away what is gone from it, and nothing that somebody
-else put there is ever taken away. Applied twice it changes nothing. All is checked before the first change. Sysctls
-stay as set: somebody else may rely on them by then.
+else put there is ever taken away. Networks on one machine have uplinks, LANs and default routes in common: what two
+say is in both records, and goes with the last of them. Applied twice it changes nothing. All is checked before the
+first change. Sysctls stay as set, since somebody else may rely on them by
+then; what they were is remembered for `dmvpn uninstall`.
 """
 
 import os
@@ -12,10 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from dmvpn.errors import Fault, WrongInput
-from dmvpn.linux import files
+from dmvpn.linux import files, netstate_ports, sysctl_memory
+from dmvpn.linux.netstate_absent import without_absent
+from dmvpn.linux.netstate_facts import LinkFacts
 from dmvpn.linux.netstate_file import Device, NetState, Route, encode, load, locked
-from dmvpn.linux.netstate_kernel import Kernel, LinkFacts, sysctl_faults, sysctl_path, sysctl_value
+from dmvpn.linux.netstate_kernel import Kernel
 from dmvpn.linux.netstate_policies import Policies
+from dmvpn.linux.sysctl import sysctl_faults, sysctl_path, sysctl_value
 
 _LINK_KINDS = {"tap": "tun", "gre": "gre"}  # IFLA_INFO_KIND of each of our kinds
 
@@ -33,13 +38,20 @@ def apply(path: Path) -> tuple[str, ...]:
         routes = kernel.routes(tables)
         rules = kernel.rules()
         policies = policing.present() if policing is not None else set()
-        check(wanted, before, links, routes)
+        neighbours = _neighbours(wanted)
+        known = _union(before, neighbours)
+        wanted, warnings_of_absent = without_absent(wanted, links)
+        asked = wanted.links
+        made = netstate_ports.ours(asked, known.links, links, {row.device for row in wanted.addresses})
+        wanted = replace(wanted, links=made)
+        check(wanted, before, links, routes, neighbours)
+        netstate_ports.check(made, known.links, links, addresses - set(known.addresses))
         ours = replace(
             wanted,
-            addresses=tuple(row for row in wanted.addresses if row in before.addresses or row not in addresses),
-            routes=tuple(row for row in wanted.routes if row in before.routes or row not in routes),
-            rules=tuple(row for row in wanted.rules if row in before.rules or row not in rules),
-            policies=tuple(row for row in wanted.policies if row in before.policies or row not in policies),
+            addresses=tuple(row for row in wanted.addresses if row in known.addresses or row not in addresses),
+            routes=tuple(row for row in wanted.routes if row in known.routes or row not in routes),
+            rules=tuple(row for row in wanted.rules if row in known.rules or row not in rules),
+            policies=tuple(row for row in wanted.policies if row in known.policies or row not in policies),
             sysctls=(),
         )
         # Recorded before it is done: dying halfway must leave nothing that nobody owns.
@@ -48,8 +60,10 @@ def apply(path: Path) -> tuple[str, ...]:
         for policy in wanted.policies:
             if policing is not None and policy not in policies:
                 policing.add(policy)
-        gone = _difference(before, wanted)
+        gone = _difference(_difference(before, wanted), neighbours)
         _take_away(kernel, gone)
+        warnings = [*warnings_of_absent, *netstate_ports.stand_ins(asked, made, links)]
+        warnings += netstate_ports.bring(kernel, made)
         _devices(kernel, wanted, links)
         _stop_blocking(policing, gone)  # until now a device may have had the key of one of them
         links = kernel.links()
@@ -63,25 +77,27 @@ def apply(path: Path) -> tuple[str, ...]:
         for rule in wanted.rules:
             if rule not in present_rules:
                 kernel.add_rule(rule)
-        warnings = _sysctls(wanted)
+        warnings += _sysctls(wanted)
         files.write(wanted.state, encode(ours))
-    return warnings
+    return tuple(warnings)
 
 
 def remove(path: Path) -> None:
-    """Take away what we recorded for the network of this file, and nothing else. Raises Fault."""
+    """Take away what we recorded for the network of this file and no other network has too. Raises Fault."""
     wanted = load(path)
     with locked(wanted.state), Kernel() as kernel, ExitStack() as stack:
-        before = _recorded(wanted)
-        policing = stack.enter_context(Policies()) if before.policies else None
-        _take_away(kernel, before)
-        _stop_blocking(policing, before)
+        gone = _difference(_recorded(wanted), _neighbours(wanted))
+        policing = stack.enter_context(Policies()) if gone.policies else None
+        _take_away(kernel, gone)
+        _stop_blocking(policing, gone)
         files.remove(wanted.state)
 
 
-def check(wanted: NetState, before: NetState, links: dict[str, LinkFacts], routes: set[Route]) -> None:
+def check(
+    wanted: NetState, before: NetState, links: dict[str, LinkFacts], routes: set[Route], neighbours: NetState
+) -> None:
     """Refuse, before anything is touched, what cannot work or would take something from somebody else."""
-    made = {device.name for device in wanted.devices}
+    made = {device.name for device in wanted.devices} | wanted.links.made
     mine_before = {device.name for device in before.devices}
     for device in wanted.devices:
         link = links.get(device.name)
@@ -95,17 +111,26 @@ def check(wanted: NetState, before: NetState, links: dict[str, LinkFacts], route
     for name, what in named:
         if name not in links and name not in made:
             raise Fault(f"device {name}", f"there is no such device for {what}", "see `ip link`")
-    others = {_slot(route): route for route in routes if route not in before.routes}
-    for route in wanted.routes:
-        other = others.get(_slot(route))
-        if other is not None and other != route and other.protocol != route.protocol:
-            what = f"somebody else (protocol {other.protocol}) has it already with metric {other.metric}"
-            raise Fault(f"route {route.prefix} table {route.table}", what, "remove it or change its metric")
+    _check_routes(wanted, {_slot(route): route for route in routes if route not in before.routes}, neighbours)
     for name, value in wanted.sysctls:
         now = sysctl_value(name)
         if now is not None and now != value and not os.access(sysctl_path(name), os.W_OK):
             with sysctl_faults(name, value):
                 raise OSError(30, f"is {now}, and /proc/sys is read-only here")
+
+
+def _check_routes(wanted: NetState, others: dict[tuple[object, ...], Route], neighbours: NetState) -> None:
+    for route in wanted.routes:
+        other = others.get(_slot(route), route)
+        if other == route:
+            continue
+        where = f"route {route.prefix} table {route.table}"
+        if other.protocol != route.protocol:
+            what = f"somebody else (protocol {other.protocol}) has it already with metric {other.metric}"
+            raise Fault(where, what, "remove it or change its metric")
+        if other in neighbours.routes:
+            what = f"another network of this machine has it already with metric {other.metric}"
+            raise Fault(where, what, "write the same in the files of both")
 
 
 def _lost(device: Device, link: LinkFacts) -> bool:
@@ -121,6 +146,18 @@ def _recorded(wanted: NetState) -> NetState:
     return load(wanted.state)
 
 
+def _neighbours(wanted: NetState) -> NetState:
+    """All that other networks have recorded, each in a directory of its name beside ours."""
+    found = NetState(wanted.network, wanted.state)
+    for path in sorted(wanted.state.parent.parent.glob(f"*/{wanted.state.name}")):
+        if path == wanted.state:
+            continue
+        other = load(path)
+        if other.network == path.parent.name:
+            found = _union(found, other)
+    return found
+
+
 def _union(one: NetState, other: NetState) -> NetState:
     # A device whose settings changed is in both; the later one counts.
     devices = {device.name: device for device in (*one.devices, *other.devices)}
@@ -131,6 +168,7 @@ def _union(one: NetState, other: NetState) -> NetState:
         routes=tuple(dict.fromkeys((*one.routes, *other.routes))),
         rules=tuple(dict.fromkeys((*one.rules, *other.rules))),
         policies=tuple(dict.fromkeys((*one.policies, *other.policies))),
+        links=one.links.together(other.links),
     )
 
 
@@ -144,6 +182,7 @@ def _difference(before: NetState, wanted: NetState) -> NetState:
         routes=tuple(row for row in before.routes if row not in wanted.routes),
         rules=tuple(row for row in before.rules if row not in wanted.rules),
         policies=tuple(row for row in before.policies if row not in wanted.policies),
+        links=before.links.without(wanted.links),
     )
 
 
@@ -166,6 +205,7 @@ def _take_away(kernel: Kernel, gone: NetState) -> None:
         link = links.get(device.name)
         if link is not None and link.kind == _LINK_KINDS[device.kind]:
             kernel.delete_link(link)
+    netstate_ports.take_away(kernel, gone.links)
 
 
 def _stop_blocking(policing: Policies | None, gone: NetState) -> None:
@@ -200,9 +240,11 @@ def _addresses(kernel: Kernel, wanted: NetState, links: dict[str, LinkFacts]) ->
 def _sysctls(wanted: NetState) -> tuple[str, ...]:
     """Written only when different. One of a device that we made may not be writable: that is a warning."""
     warnings = []
-    for name, value in wanted.sysctls:
-        now = sysctl_value(name)
-        if now == value:
+    values = dict(wanted.sysctls)
+    before = {name: now for name in values if (now := sysctl_value(name)) not in (None, values[name])}
+    sysctl_memory.remember(wanted.state.parent, before, values)
+    for name, value in values.items():
+        if sysctl_value(name) == value:
             continue
         try:
             with sysctl_faults(name, value):

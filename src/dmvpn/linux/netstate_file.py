@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import (
@@ -19,15 +19,16 @@ from ipaddress import (
     ip_network,
 )
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from dmvpn.errors import WrongInput
-from dmvpn.linux import files
+from dmvpn.linux import files, netstate_links
+from dmvpn.linux.netstate_links import NO_LINKS, Links
+from dmvpn.linux.netstate_rows import UNSIGNED_32, Row, absolute, device_name, mac_address, one_of, sysctl_value
 
 Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
 Network = IPv4Network | IPv6Network
-T = TypeVar("T")
 
 VERSION = 1
 SIZE_LIMIT_OCTETS = 8 << 20
@@ -35,11 +36,7 @@ ROUTE_KINDS = ("unicast", "unreachable", "blackhole", "prohibit")
 SCOPES = ("universe", "link", "host")
 DEVICE_KINDS = ("tap", "gre")
 DIRECTIONS = ("in", "out", "fwd")  # by their numbers: XFRM_POLICY_IN, _OUT, _FWD of linux/xfrm.h
-_DEVICE = re.compile(r"[A-Za-z0-9_.@:-]{1,15}")
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _SYSCTL = re.compile(r"net\.[A-Za-z0-9_./@:-]{1,200}")
-_SYSCTL_VALUE = re.compile(r"[0-9A-Za-z_. \t-]{1,100}")
-_UNSIGNED_32 = (1 << 32) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +78,12 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`priority`: look up `table`. `version` is 4 or 6."""
+    """`priority`: look up `table`. `version` is 4 or 6. `specific`: only ways other than a default route count."""
 
     priority: int
     table: int
     version: int
+    specific: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,65 +113,7 @@ class NetState:
     rules: tuple[Rule, ...] = ()
     policies: tuple[Policy, ...] = ()
     sysctls: tuple[tuple[str, str], ...] = ()
-
-
-class _Row:
-    """One JSON object with the place it came from. Every key must have been asked for in the end."""
-
-    def __init__(self, file: str, place: str, value: object) -> None:
-        if not isinstance(value, dict):
-            raise WrongInput(file, f"{place}: must be an object")
-        self._file = file
-        self._place = place
-        self._left: dict[str, Any] = dict(value)
-
-    def fault(self, key: str, what: str) -> WrongInput:
-        return WrongInput(self._file, f"{self._place}.{key}: {what}" if self._place else f"{key}: {what}")
-
-    def take(self, key: str, kind: type[T]) -> T:
-        if key not in self._left:
-            raise self.fault(key, "is missing")
-        value = self._left.pop(key)
-        if type(value) is not kind:
-            raise self.fault(key, f"must be a {_KIND_WORDS[kind]}")
-        return value
-
-    def maybe(self, key: str, kind: type[T], otherwise: T) -> T:
-        return self.take(key, kind) if key in self._left else otherwise
-
-    def parse(self, key: str, parser: Callable[[str], T]) -> T:
-        text = self.take(key, str)
-        try:
-            return parser(text)
-        except ValueError as error:
-            raise self.fault(key, str(error)) from error
-
-    def maybe_parse(self, key: str, parser: Callable[[str], T]) -> T | None:
-        return self.parse(key, parser) if key in self._left else None
-
-    def number(self, key: str, lowest: int, highest: int, otherwise: int | None = None) -> int:
-        value = self.take(key, int) if otherwise is None else self.maybe(key, int, otherwise)
-        if not lowest <= value <= highest:
-            raise self.fault(key, f"{value} is not in {lowest}..{highest}")
-        return value
-
-    def maybe_number(self, key: str, lowest: int, highest: int) -> int | None:
-        """None for a missing key and for null."""
-        if self._left.get(key) is None:
-            self._left.pop(key, None)
-            return None
-        return self.number(key, lowest, highest)
-
-    def rows(self, key: str) -> list["_Row"]:
-        found = self.maybe(key, list, [])
-        return [_Row(self._file, f"{key}[{at}]", value) for at, value in enumerate(found)]
-
-    def end(self) -> None:
-        for key in self._left:
-            raise self.fault(key, "is not known")
-
-
-_KIND_WORDS: Mapping[type, str] = {str: "string", int: "number", bool: "boolean", list: "list", dict: "object"}
+    links: Links = NO_LINKS
 
 
 def load(path: Path) -> NetState:
@@ -194,18 +134,19 @@ def load(path: Path) -> NetState:
 
 def decode(file: str, document: object) -> NetState:
     """The document as typed data. Raises WrongInput; every value is checked before any is used."""
-    top = _Row(file, "", document)
+    top = Row(file, "", document)
     if top.take("version", int) != VERSION:
         raise top.fault("version", f"is not {VERSION}; another release wrote this file")
     state = NetState(
         network=top.take("network", str),
-        state=Path(top.parse("state", _absolute)),
+        state=Path(top.parse("state", absolute)),
         devices=tuple(_device(row) for row in top.rows("devices")),
         addresses=tuple(_address(row) for row in top.rows("addresses")),
         routes=tuple(_route(row) for row in top.rows("routes")),
         rules=tuple(_rule(row) for row in top.rows("rules")),
         policies=tuple(_policy(row) for row in top.rows("policies")),
         sysctls=_sysctls(top, file),
+        links=netstate_links.decode(top),
     )
     top.end()
     return state
@@ -213,9 +154,9 @@ def decode(file: str, document: object) -> NetState:
 
 @contextmanager
 def locked(state: Path) -> Iterator[None]:
-    """One run at a time for the networks that keep their record in this directory."""
+    """One run at a time for all networks, which keep their records in directories side by side."""
     files.make_directory(state.parent)
-    directory = os.open(state.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(state.parent.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
         yield
@@ -241,9 +182,10 @@ def encode(state: NetState) -> str:
         ],
         "addresses": [{"device": row.device, "address": str(row.address)} for row in state.addresses],
         "routes": [_route_object(route) for route in state.routes],
-        "rules": [{"priority": rule.priority, "table": rule.table, "family": rule.version} for rule in state.rules],
+        "rules": [_rule_object(rule) for rule in state.rules],
         "policies": [_policy_object(policy) for policy in state.policies],
         "sysctls": dict(state.sysctls),
+        **netstate_links.encode(state.links),
     }
     return json.dumps(document, indent=1) + "\n"
 
@@ -256,6 +198,11 @@ def _route_object(route: Route) -> dict[str, Any]:
     return {**found, "metric": route.metric, "table": route.table, "protocol": route.protocol}
 
 
+def _rule_object(rule: Rule) -> dict[str, Any]:
+    found: dict[str, Any] = {"priority": rule.priority, "table": rule.table, "family": rule.version}
+    return found | ({"specific": True} if rule.specific else {})
+
+
 def _policy_object(policy: Policy) -> dict[str, Any]:
     found: dict[str, Any] = {"direction": policy.direction}
     for key, value in (("source", policy.source), ("destination", policy.destination)):
@@ -264,12 +211,12 @@ def _policy_object(policy: Policy) -> dict[str, Any]:
     return found if policy.gre_key is None else {**found, "gre_key": policy.gre_key}
 
 
-def _policy(row: _Row) -> Policy:
+def _policy(row: Row) -> Policy:
     policy = Policy(
-        direction=row.parse("direction", _one_of(DIRECTIONS)),
+        direction=row.parse("direction", one_of(DIRECTIONS)),
         source=row.maybe_parse("source", ip_network),
         destination=row.maybe_parse("destination", ip_network),
-        gre_key=row.maybe_number("gre_key", 0, _UNSIGNED_32),
+        gre_key=row.maybe_number("gre_key", 0, UNSIGNED_32),
     )
     sides = [side for side in (policy.source, policy.destination) if side is not None]
     if len({side.version for side in sides}) > 1:
@@ -281,35 +228,35 @@ def _policy(row: _Row) -> Policy:
     return policy
 
 
-def _device(row: _Row) -> Device:
-    kind = row.parse("kind", _one_of(DEVICE_KINDS))
+def _device(row: Row) -> Device:
+    kind = row.parse("kind", one_of(DEVICE_KINDS))
     device = Device(
-        name=row.parse("name", _device_name),
+        name=row.parse("name", device_name),
         kind=kind,
-        mac=row.parse("mac", _mac) if kind == "tap" else "",
+        mac=row.parse("mac", mac_address) if kind == "tap" else "",
         mtu_octets=row.number("mtu", 68, 65535),
         neighbour_upcalls=row.maybe("neighbour_upcalls", bool, False),  # noqa: FBT003 - the value of a missing key
-        key=row.maybe_number("key", 0, _UNSIGNED_32) if kind == "gre" else None,
+        key=row.maybe_number("key", 0, UNSIGNED_32) if kind == "gre" else None,
         ttl=row.number("ttl", 0, 255) if kind == "gre" else 0,
     )
     row.end()
     return device
 
 
-def _address(row: _Row) -> DeviceAddress:
-    address = DeviceAddress(row.parse("device", _device_name), row.parse("address", ip_interface))
+def _address(row: Row) -> DeviceAddress:
+    address = DeviceAddress(row.parse("device", device_name), row.parse("address", ip_interface))
     row.end()
     return address
 
 
-def _route(row: _Row) -> Route:
+def _route(row: Row) -> Route:
     prefix = row.parse("prefix", ip_network)
-    kind = row.parse("kind", _one_of(ROUTE_KINDS))
-    device = row.maybe_parse("device", _device_name)
+    kind = row.parse("kind", one_of(ROUTE_KINDS))
+    device = row.maybe_parse("device", device_name)
     gateway = row.maybe_parse("gateway", ip_address)
     source = row.maybe_parse("source", ip_address)
-    scope = row.maybe_parse("scope", _one_of(SCOPES))
-    metric = row.number("metric", 0, _UNSIGNED_32, 0)
+    scope = row.maybe_parse("scope", one_of(SCOPES))
+    metric = row.number("metric", 0, UNSIGNED_32, 0)
     if kind == "unicast" and device is None:
         raise row.fault("device", "is missing")
     if kind != "unicast" and (device or gateway or source):
@@ -325,7 +272,7 @@ def _route(row: _Row) -> Route:
         source=source,
         scope=_scope(prefix, kind, gateway, scope),
         metric=metric or (1024 if prefix.version == 6 else 0),
-        table=row.number("table", 1, _UNSIGNED_32, 254),
+        table=row.number("table", 1, UNSIGNED_32, 254),
         protocol=row.number("protocol", 1, 255),
     )
     row.end()
@@ -339,52 +286,24 @@ def _scope(prefix: Network, kind: str, gateway: Address | None, given: str | Non
     return given or ("link" if kind == "unicast" and gateway is None else "universe")
 
 
-def _rule(row: _Row) -> Rule:
-    rule = Rule(row.number("priority", 1, 32765), row.number("table", 1, _UNSIGNED_32), row.number("family", 4, 6))
+def _rule(row: Row) -> Rule:
+    rule = Rule(
+        row.number("priority", 1, 32765),
+        row.number("table", 1, UNSIGNED_32),
+        row.number("family", 4, 6),
+        row.maybe("specific", bool, otherwise=False),
+    )
     if rule.version == 5:
         raise row.fault("family", "is not 4 or 6")
     row.end()
     return rule
 
 
-def _sysctls(top: _Row, file: str) -> tuple[tuple[str, str], ...]:
-    row = _Row(file, "sysctls", top.maybe("sysctls", dict, {}))
+def _sysctls(top: Row, file: str) -> tuple[tuple[str, str], ...]:
+    row = Row(file, "sysctls", top.maybe("sysctls", dict, {}))
     found = []
-    for name in list(row._left):
+    for name in list(row.left):
         if not _SYSCTL.fullmatch(name) or ".." in name:
             raise row.fault(name, "is not a name under net.")
-        found.append((name, row.parse(name, _sysctl_value)))
+        found.append((name, row.parse(name, sysctl_value)))
     return tuple(found)
-
-
-def _sysctl_value(text: str) -> str:
-    return _matched(_SYSCTL_VALUE, text, "a sysctl's value")
-
-
-def _device_name(text: str) -> str:
-    return _matched(_DEVICE, text, "a device name of 1 to 15 octets")
-
-
-def _mac(text: str) -> str:
-    return _matched(_MAC, text.lower(), "a MAC address")
-
-
-def _matched(pattern: re.Pattern[str], text: str, what: str) -> str:
-    if not pattern.fullmatch(text):
-        raise ValueError(f"{text!r} is not {what}")
-    return text
-
-
-def _absolute(text: str) -> str:
-    if not text.startswith("/"):
-        raise ValueError(f"{text!r} is not an absolute path")
-    return text
-
-
-def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"{text!r} is not one of {', '.join(words)}")
-        return text
-
-    return parse

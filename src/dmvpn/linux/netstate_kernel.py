@@ -5,10 +5,8 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
-from pathlib import Path
 from typing import Any, Self
 
 from pyroute2 import IPRoute
@@ -16,16 +14,15 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from dmvpn.errors import Fault
 from dmvpn.linux.netlink import NetlinkRefusal, Requests, attribute
+from dmvpn.linux.netstate_facts import GRE_KEY, LinkFacts, facts_of
 from dmvpn.linux.netstate_file import Address, Device, DeviceAddress, Interface, Network, Route, Rule
 
 _CLONE_DEVICE = "/dev/net/tun"
 _TUNSETIFF = 0x400454CA
 _TUNSETPERSIST = 0x400454CB
 _IFF_TAP_NO_PI = 0x1002
-_IFF_UP = 0x1
 _IFF_NOARP = 0x80
 _IFF_MULTICAST = 0x1000
-_GRE_KEY = 0x2000
 _TOS_INHERIT = 1
 _RTM_NEWLINK = 16
 _RTM_SETNEIGHTBL = 67
@@ -39,35 +36,15 @@ _NDTPA_APP_PROBES = 9
 _NDTPA_UCAST_PROBES = 10
 _NDTPA_MCAST_PROBES = 11
 _IFA_F_NODAD = 0x02
+_IFA_F_PERMANENT = 0x80
+_IFA_F_LEASED = 0x300  # IFA_F_MANAGETEMPADDR, IFA_F_NOPREFIXROUTE: a client's, though it may have no end
+_LEASED_PROTOCOLS = (9, 16)  # RTPROT_RA, RTPROT_DHCP
 _FR_ACT_TO_TBL = 1
 _AF = {4: 2, 6: 10}
 _KINDS = {1: "unicast", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
-_KIND_NUMBERS = {word: number for number, word in _KINDS.items()}
 _SCOPE_NUMBERS = {"universe": 0, "link": 253, "host": 254}
 _SCOPES = {number: word for word, number in _SCOPE_NUMBERS.items()}
 _UNUSED = (errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL)  # it is not there (any more)
-
-
-@dataclass(frozen=True, slots=True)
-class GreFacts:
-    """What an mGRE device of ours is made of. `fixed` are a local or remote address, and both keys unlike: not ours."""
-
-    key: int | None
-    ttl: int
-    tos: int
-    fixed: bool
-    arp: bool
-
-
-@dataclass(frozen=True, slots=True)
-class LinkFacts:
-    index: int
-    name: str
-    kind: str  # "tun" for a TAP and a TUN both, "" for hardware and lo
-    mac: str
-    mtu_octets: int
-    up: bool
-    gre: GreFacts | None = None
 
 
 class Kernel:
@@ -87,19 +64,8 @@ class Kernel:
     # ------------------------------------------------------------ what is there
 
     def links(self) -> dict[str, LinkFacts]:
-        found = {}
-        for message in self._route.get_links():
-            name = message.get_attr("IFLA_IFNAME")
-            found[name] = LinkFacts(
-                index=message["index"],
-                name=name,
-                kind=message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") or "",
-                mac=message.get_attr("IFLA_ADDRESS") or "",
-                mtu_octets=message.get_attr("IFLA_MTU"),
-                up=bool(message["flags"] & _IFF_UP),
-                gre=_gre_of(message),
-            )
-        return found
+        found = [facts_of(message) for message in self._route.get_links()]
+        return {link.name: link for link in found}
 
     def addresses(self) -> set[DeviceAddress]:
         names = {link.index: link.name for link in self.links().values()}
@@ -137,7 +103,8 @@ class Kernel:
                 selectors = [name for name, _ in message["attrs"] if name not in _PLAIN_RULE]
                 table = message.get_attr("FRA_TABLE")
                 if message["action"] == _FR_ACT_TO_TBL and table is not None and not selectors:
-                    found.add(Rule(message.get_attr("FRA_PRIORITY") or 0, table, version))
+                    specific = message.get_attr("FRA_SUPPRESS_PREFIXLEN") == 0
+                    found.add(Rule(message.get_attr("FRA_PRIORITY") or 0, table, version, specific))
         return found
 
     # ------------------------------------------------------------ changes
@@ -161,58 +128,87 @@ class Kernel:
 
     def create_gre(self, device: Device) -> None:
         """An mGRE device: no local address (the route to the peer gives it) and no remote one. Raises Fault."""
-        self._ask(f"device {device.name}", "link", "add", ifname=device.name, **_gre_request(device))
+        self.ask(f"device {device.name}", "link", "add", ifname=device.name, **_gre_request(device))
 
     def _shape_gre(self, device: Device, link: LinkFacts) -> None:
         where = f"device {device.name}"
         if link.gre is None or (link.gre.key, link.gre.ttl, link.gre.tos) != (device.key, device.ttl, _TOS_INHERIT):
             # In place: neighbour entries and routes stay.
-            self._ask(where, "link", "set", index=link.index, **_gre_request(device))
+            self.ask(where, "link", "set", index=link.index, **_gre_request(device))
         # Made without ARP, since GRE knows no such questions; with it the kernel asks for next hops, and we answer.
         # Multicast is for the routing protocols: they look for the flag.
-        self._ask(where, "link", "set", index=link.index, flags=_IFF_MULTICAST, change=_IFF_NOARP | _IFF_MULTICAST)
+        self.ask(where, "link", "set", index=link.index, flags=_IFF_MULTICAST, change=_IFF_NOARP | _IFF_MULTICAST)
 
     def shape(self, device: Device, link: LinkFacts) -> None:
         """Its own settings, MTU, no address of the kernel's own making, questions for next hops, up."""
         if device.kind == "gre":
             self._shape_gre(device, link)
         elif link.mac != device.mac:
-            self._ask(f"device {device.name}: MAC {device.mac}", "link", "set", index=link.index, address=device.mac)
+            self.ask(f"device {device.name}: MAC {device.mac}", "link", "set", index=link.index, address=device.mac)
         if link.mtu_octets != device.mtu_octets:
-            where = f"device {device.name}: MTU {device.mtu_octets}"
-            self._ask(where, "link", "set", index=link.index, mtu=device.mtu_octets)
+            self.set_mtu(link, device.mtu_octets)
         self._no_own_address(device.name, link.index)
         if device.neighbour_upcalls:
             self._ask_for_neighbours(device.name, link.index)
         if not link.up:
             self.set_up(link)
 
+    def set_mtu(self, link: LinkFacts, mtu_octets: int) -> None:
+        self.ask(f"device {link.name}: MTU {mtu_octets}", "link", "set", index=link.index, mtu=mtu_octets)
+
+    def forget_leases(self, link: LinkFacts) -> None:
+        """Take away what a client brought and left: addresses with an end, and routes that say who brought them."""
+        for message in self._route.get_addr(index=link.index):
+            flags = message.get_attr("IFA_FLAGS") or message["flags"]
+            if flags & _IFA_F_LEASED or not flags & _IFA_F_PERMANENT:
+                address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+                row = DeviceAddress(link.name, ip_interface(f"{address}/{message['prefixlen']}"))
+                self.remove_address(row, link.index)
+        for message in self._route.get_routes(oif=link.index):
+            route = _route_of(message, {link.index: link.name})
+            if route is not None and route.protocol in _LEASED_PROTOCOLS and route.device == link.name:
+                self.remove_route(route, link.index)
+
     def set_up(self, link: LinkFacts) -> None:
-        self._ask(f"device {link.name}: up", "link", "set", index=link.index, state="up")
+        self.ask(f"device {link.name}: up", "link", "set", index=link.index, state="up")
 
     def delete_link(self, link: LinkFacts) -> None:
-        self._ask(f"device {link.name}", "link", "del", index=link.index)
+        self.ask(f"device {link.name}", "link", "del", index=link.index)
 
     def add_address(self, row: DeviceAddress, index: int) -> None:
         flags = {"flags": _IFA_F_NODAD} if row.address.version == 6 else {}
-        self._ask(f"address {row.address} on {row.device}", "addr", "add", **_address_of(row.address, index), **flags)
+        self.ask(f"address {row.address} on {row.device}", "addr", "add", **_address_of(row.address, index), **flags)
 
     def remove_address(self, row: DeviceAddress, index: int) -> None:
-        self._ask(f"address {row.address} on {row.device}", "addr", "del", **_address_of(row.address, index))
+        self.ask(f"address {row.address} on {row.device}", "addr", "del", **_address_of(row.address, index))
 
     def add_route(self, route: Route, index: int | None) -> None:
-        self._ask(_route_words(route), "route", "replace", **_route_request(route, index))
+        self.ask(_route_words(route), "route", "replace", **_route_request(route, index))
 
     def remove_route(self, route: Route, index: int | None) -> None:
-        self._ask(_route_words(route), "route", "del", **_route_request(route, index))
+        self.ask(_route_words(route), "route", "del", **_route_request(route, index))
 
     def add_rule(self, rule: Rule) -> None:
-        self._ask(_rule_words(rule), "rule", "add", **_rule_request(rule))
+        self.ask(_rule_words(rule), "rule", "add", **_rule_request(rule))
 
     def remove_rule(self, rule: Rule) -> None:
-        self._ask(_rule_words(rule), "rule", "del", **_rule_request(rule))
+        self.ask(_rule_words(rule), "rule", "del", **_rule_request(rule))
 
-    def _ask(self, where: str, what: str, command: str, **request: Any) -> None:
+    def make_link(self, where: str, module: str, **request: Any) -> None:
+        """A device of a kind that is in a module. Raises Fault, which says where to load it when it is missing."""
+        try:
+            self._route.link("add", **request)
+        except NetlinkError as error:
+            if error.code == errno.EEXIST:
+                return  # loading bonding has made its first bond at once; what it has to be follows
+            if error.code == errno.EOPNOTSUPP:
+                fix = f"load it on the host: modprobe {module}; or give the machine a plain device of this name"
+                raise Fault(where, f"this kernel has no module {module}", fix) from error
+            fix = "run as root or with CAP_NET_ADMIN" if error.code == errno.EPERM else ""
+            raise Fault(where, _words(error), fix) from error
+
+    def ask(self, where: str, what: str, command: str, **request: Any) -> None:
+        """One request. Raises Fault."""
         try:
             getattr(self._route, what)(command, **request)
         except NetlinkError as error:
@@ -251,7 +247,7 @@ class Kernel:
 
 def _gre_request(device: Device) -> dict[str, Any]:
     keyed = {} if device.key is None else {"gre_ikey": device.key, "gre_okey": device.key}
-    flags = 0 if device.key is None else _GRE_KEY
+    flags = 0 if device.key is None else GRE_KEY
     return {
         "kind": "gre",
         **keyed,
@@ -263,48 +259,7 @@ def _gre_request(device: Device) -> dict[str, Any]:
     }
 
 
-def _gre_of(message: Any) -> GreFacts | None:
-    if message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") != "gre":
-        return None
-    data = message.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA")
-    into, out = ((data.get_attr(f"IFLA_GRE_{way}FLAGS") or 0) & _GRE_KEY for way in "IO")
-    key, other = ((data.get_attr(f"IFLA_GRE_{way}KEY") or 0) for way in "IO")
-    ends = [data.get_attr(f"IFLA_GRE_{end}") or "0.0.0.0" for end in ("LOCAL", "REMOTE")]
-    return GreFacts(
-        key=key if into else None,
-        ttl=data.get_attr("IFLA_GRE_TTL") or 0,
-        tos=data.get_attr("IFLA_GRE_TOS") or 0,
-        fixed=ends != ["0.0.0.0", "0.0.0.0"] or (into, key) != (out, other),
-        arp=not message["flags"] & _IFF_NOARP,
-    )
-
-
 _PLAIN_RULE = ("FRA_TABLE", "FRA_PRIORITY", "FRA_SUPPRESS_PREFIXLEN", "FRA_SUPPRESS_IFGROUP", "FRA_PROTOCOL")
-
-
-def sysctl_path(name: str) -> Path:
-    """sysctl(8): dots separate; a slash stands for a dot within a device's name."""
-    return Path("/proc/sys") / name.translate(str.maketrans("./", "/."))
-
-
-def sysctl_value(name: str) -> str | None:
-    """The value now, white space made even; None when there is no such setting (yet)."""
-    try:
-        return " ".join(sysctl_path(name).read_text().split())
-    except OSError:
-        return None
-
-
-@contextmanager
-def sysctl_faults(name: str, value: str) -> Iterator[None]:
-    """A refusal as a Fault that says how to set it from outside."""
-    try:
-        yield
-    except OSError as error:
-        fix = (
-            f"set {name}={value} where this container is started" if error.errno in (errno.EROFS, errno.EACCES) else ""
-        )
-        raise Fault(f"sysctl {name}", f"cannot be set to {value}: {(error.strerror or '').lower()}", fix) from error
 
 
 def _words(error: NetlinkError) -> str:
@@ -328,7 +283,8 @@ def _address_of(address: Interface, index: int) -> dict[str, Any]:
 
 
 def _rule_request(rule: Rule) -> dict[str, Any]:
-    return {"priority": rule.priority, "table": rule.table, "family": _AF[rule.version]}
+    plain = {"priority": rule.priority, "table": rule.table, "family": _AF[rule.version]}
+    return plain | ({"FRA_SUPPRESS_PREFIXLEN": 0} if rule.specific else {})
 
 
 def _route_request(route: Route, index: int | None) -> dict[str, Any]:

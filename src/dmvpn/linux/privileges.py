@@ -1,8 +1,10 @@
 """Give up what a process will not need: capabilities(7), capset(2), prctl(2). An exec cannot widen what is left."""
 
 import ctypes
+import grp
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
 
@@ -18,8 +20,14 @@ _CAPABILITY_VERSION_3 = 0x20080522
 class Capability(IntEnum):
     """Numbers of <linux/capability.h>; those that a process of ours keeps or asks for."""
 
+    CHOWN = 0
+    NET_BIND_SERVICE = 10
     NET_ADMIN = 12
     NET_RAW = 13
+    SETFCAP = 31
+
+
+INDISPENSABLE = (Capability.NET_ADMIN, Capability.NET_RAW)  # without these there is no router
 
 
 class _Header(ctypes.Structure):
@@ -38,6 +46,23 @@ def effective() -> frozenset[Capability]:
     status = Path("/proc/self/status").read_text(encoding="ascii")
     mask = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), 16)
     return frozenset(capability for capability in Capability if mask >> capability & 1)
+
+
+def join_groups(names: Iterable[str]) -> None:
+    """Become a member of those groups that there are, for files that are neither root's nor everybody's.
+
+    Raises Fault if the kernel refuses; without CAP_SETGID we stay in those we have.
+    """
+    wanted = set(os.getgroups())
+    for name in names:
+        with suppress(KeyError):
+            wanted.add(grp.getgrnam(name).gr_gid)
+    try:
+        os.setgroups(sorted(wanted))
+    except PermissionError:
+        return
+    except OSError as error:
+        raise Fault("setgroups", error.strerror or str(error)) from error
 
 
 def keep_only(kept: Iterable[Capability]) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,8 +100,10 @@ def run(
     netns: str | None = None,
     package: str = "",
     accept: Collection[int] = (0,),
+    started: Callable[[int], None] | None = None,
 ) -> Result:
-    """Run a program to its end. `env` is added to ours; `netns` is a name of ip-netns(8).
+    """Run a program to its end. `env` is added to ours; `netns` is a name of ip-netns(8). `started` is told the id of
+    its process group, for whoever would end it from another thread.
 
     Raises ProcessFault for a missing program, a status outside `accept`, and after `timeout_s` seconds or more than
     64 MiB of output; then the whole process group is killed, so that no grandchild holds the pipes open.
@@ -124,6 +126,8 @@ def run(
             raise ProcessFault(argv, None, "", f"cannot be started: {error.strerror}") from error
         stack.enter_context(child)
         try:
+            if started is not None:
+                started(child.pid)
             stdout, stderr = _listen(child, argv, patience(timeout_s))
         except BaseException:
             with suppress(ProcessLookupError):

@@ -31,6 +31,8 @@ _IFLA_IFNAME = 3
 _IFLA_MTU = 4
 _IFF_UP = 0x1
 
+ROUTING_PROTOCOLS = frozenset((186, 188, 189))  # BGP, OSPF, RIP; linux/rtnetlink.h
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -122,6 +124,10 @@ class RouteWatch:
 
     def best(self, prefix: Network) -> RouteRow | None:
         return self._best.get(prefix)
+
+    def learned(self) -> bool:
+        """Whether a routing protocol has brought any of them."""
+        return any(row.protocol in ROUTING_PROTOCOLS for row in self._best.values())
 
     def _says_read_again(self, message: Message) -> bool:
         if message.kind in (_RTM_NEWLINK, _RTM_DELLINK):

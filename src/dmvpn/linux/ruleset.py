@@ -1,7 +1,7 @@
 """One nftables table as it is, and as a file makes it. nft(8), libnftables-json(5)."""
 
 import json
-import threading
+import sys
 from pathlib import Path
 
 from dmvpn.errors import Fault
@@ -35,28 +35,22 @@ def listing(table: str, family: str = "inet") -> str:
 
 def listing_of_file(rules: Path, table: str, family: str = "inet") -> str:
     """What `listing` says after this file was loaded, tried in an empty network namespace. Raises Fault."""
-    found: list[str] = []
-    faults: list[Fault] = []
+    argv = ("python3", "-m", "dmvpn.linux.ruleset", str(rules), table, family)
+    return process.run(argv, timeout_s=3 * LIST_TIMEOUT_S).stdout.decode(errors="replace")
 
-    def load() -> None:
-        # A namespace belongs to a thread; programs that it starts are born into it, and it ends with the thread.
-        try:
-            namespaces.unshare(namespaces.CLONE_NEWNET)
-            process.run(("nft", "--file", str(rules)), timeout_s=LIST_TIMEOUT_S, package="nftables")
-            found.append(listing(table, family))
-        except Fault as fault:
-            faults.append(fault)
-        except (OSError, ValueError) as error:
-            faults.append(Fault(str(rules), f"could not be tried: {error!r}"))
 
-    thread = threading.Thread(target=load, name="nft-trial")
+def main(arguments: list[str]) -> int:
+    """`python -m dmvpn.linux.ruleset FILE TABLE FAMILY`: print the listing that the file makes."""
+    rules, table, family = arguments
     try:
-        thread.start()
-    except RuntimeError as error:  # no more threads
-        raise Fault(str(rules), f"could not be tried: {error}") from error
-    thread.join()
-    if faults:
-        raise faults[0]
-    if not found:
-        raise Fault(str(rules), "could not be tried: see the log")
-    return found[0]
+        namespaces.own_network()
+        process.run(("nft", "--file", rules), timeout_s=LIST_TIMEOUT_S, package="nftables")
+        sys.stdout.write(listing(table, family))
+    except Fault as fault:
+        sys.stderr.write(f"{rules} could not be tried: {fault}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

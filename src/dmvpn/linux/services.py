@@ -1,4 +1,5 @@
-"""Processes that must keep running: one interface, whoever keeps them. Here by our supervisor, for labs and containers.
+"""Processes that must keep running: one interface, whoever keeps them. Here by our supervisor, for labs and containers;
+systemd.py and openrc.py have the others, keepers.py the choice.
 
 The supervisor is a process of its own (`dmvpn.linux.supervisor`) with a Unix socket: one JSON object a line, request
 and reply. It takes a set of services, starts them in order, restarts what dies, and ends when nothing is left to keep.
@@ -46,7 +47,7 @@ class Service(Protocol):
     @property
     def ready(self) -> PurePosixPath | None: ...
     @property
-    def run_dir(self) -> PurePosixPath | None: ...
+    def binds(self) -> tuple[tuple[PurePosixPath, PurePosixPath], ...]: ...
     @property
     def start_timeout_s(self) -> float: ...
 
@@ -63,7 +64,7 @@ class Kept:
     stop: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
     ready: PurePosixPath | None
-    run_dir: PurePosixPath | None
+    binds: tuple[tuple[PurePosixPath, PurePosixPath], ...]
     start_timeout_s: float
 
     @classmethod
@@ -71,8 +72,8 @@ class Kept:
         return cls(**{field: getattr(service, field) for field in cls.__dataclass_fields__})
 
     def to_json(self) -> dict[str, Any]:
-        paths = {"ready": self.ready and str(self.ready), "run_dir": self.run_dir and str(self.run_dir)}
-        return {**asdict(self), **paths}
+        binds = [[str(source), str(place)] for source, place in self.binds]
+        return {**asdict(self), "ready": self.ready and str(self.ready), "binds": binds}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
@@ -87,7 +88,7 @@ class Kept:
                 stop=_words(value["stop"]),
                 environment=tuple((str(key), str(word)) for key, word in value["environment"]),
                 ready=PurePosixPath(value["ready"]) if value["ready"] else None,
-                run_dir=PurePosixPath(value["run_dir"]) if value["run_dir"] else None,
+                binds=tuple((PurePosixPath(source), PurePosixPath(place)) for source, place in value["binds"]),
                 start_timeout_s=float(value["start_timeout_s"]),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -109,11 +110,11 @@ def _words(value: object) -> tuple[str, ...]:
 
 def runs_alike(one: Service, other: Service) -> bool:
     """Whether a process started for one serves for the other; the rest of a description can change under it."""
-    return (one.daemon, one.argv, one.environment, one.run_dir) == (
+    return (one.daemon, one.argv, one.environment, one.binds) == (
         other.daemon,
         other.argv,
         other.environment,
-        other.run_dir,
+        other.binds,
     )
 
 
@@ -128,7 +129,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """One service now. `pid` is as /proc shows it; `since` is Unix time of the last change; `last_exit` is in words."""
+    """One service now. `pid` is as /proc shows it; `since` is Unix time of the last change; `last_exit` is in words.
+
+    `log` is a file, or the command that shows it.
+    """
 
     name: str
     state: State
@@ -136,7 +140,7 @@ class ServiceStatus:
     since: float
     restarts: int
     last_exit: str
-    log: Path
+    log: Path | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,37 @@ class Services(Protocol):
     def status(self) -> tuple[ServiceStatus, ...]:
         """One row for each, in order; empty when nothing is kept. Raises Fault when nobody can tell."""
 
-    def log(self, name: str) -> Path: ...
+    def log(self, name: str) -> Path | str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Resting:
+    """Services of which none runs, while what they would read is changed; nobody is started."""
+
+    keeper: Services
+
+    def apply(
+        self, services: Sequence[Service], *, restart: Collection[str] = (), reload: Collection[str] = ()
+    ) -> Applied:
+        return Applied()
+
+    def start(self, name: str) -> None:
+        """Whoever wants them starts them."""
+
+    def stop(self, name: str) -> None:
+        """It does not run."""
+
+    def restart(self, name: str) -> None:
+        """It reads its files when it is started."""
+
+    def reload(self, name: str) -> None:
+        """It reads its files when it is started."""
+
+    def status(self) -> tuple[ServiceStatus, ...]:
+        return ()
+
+    def log(self, name: str) -> Path | str:
+        return self.keeper.log(name)
 
 
 @dataclass(frozen=True, slots=True)

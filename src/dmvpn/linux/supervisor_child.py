@@ -1,6 +1,6 @@
 """Starting a process for the supervisor: what happens between fork and exec.
 
-Not subprocess.Popen: a private /run needs a mount namespace, and its failure must come back as a sentence.
+Not subprocess.Popen: what a process alone sees needs a mount namespace, and its failure must come back as a sentence.
 """
 
 import ctypes
@@ -19,6 +19,9 @@ MS_REC = 0x4000
 MS_SLAVE = 0x80000
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
+
+MEMORY = Path("/var/lib/dmvpn")
+Bind = tuple[Path, Path]  # a source, and the place where the process alone sees it
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -58,10 +61,12 @@ class Child:
     shown_pid: int
 
 
-def spawn(argv: tuple[str, ...], *, environment: Mapping[str, str], output: Path, run_dir: Path | None) -> Child:
+def spawn(
+    argv: tuple[str, ...], *, environment: Mapping[str, str], output: Path, binds: tuple[Bind, ...] = ()
+) -> Child:
     """Start a program in a session of its own, its words appended to `output`; it dies with us.
 
-    With `run_dir`, a mount namespace of its own in which that directory is /run. argv[0] is an absolute path.
+    With `binds`, a mount namespace of its own in which each is laid over its place. argv[0] is an absolute path.
     Raises Fault if anything up to exec fails.
     """
     parent = os.getpid()
@@ -70,7 +75,7 @@ def spawn(argv: tuple[str, ...], *, environment: Mapping[str, str], output: Path
     if pid == 0:
         try:
             os.close(reader)
-            _become(argv, parent, environment, output, run_dir, writer)
+            _become(argv, parent, environment, output, binds, writer)
         except OSError as error:
             os.write(writer, b"!" + (error.strerror or str(error)).encode())
         finally:
@@ -87,7 +92,12 @@ def spawn(argv: tuple[str, ...], *, environment: Mapping[str, str], output: Path
 
 
 def _become(
-    argv: tuple[str, ...], parent: int, environment: Mapping[str, str], output: Path, run_dir: Path | None, writer: int
+    argv: tuple[str, ...],
+    parent: int,
+    environment: Mapping[str, str],
+    output: Path,
+    binds: tuple[Bind, ...],
+    writer: int,
 ) -> None:
     os.write(writer, str(Path("/proc/self").readlink()).encode())
     os.setsid()
@@ -96,19 +106,41 @@ def _become(
         os._exit(127)
     log = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
     nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    if run_dir is not None:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        unshare(CLONE_NEWNS)
-        mount(
-            None, "/", MS_REC | MS_SLAVE
-        )  # what the host unmounts later must vanish here too, but nothing of ours there
-        mount(str(run_dir), "/run", MS_BIND)
+    if binds:
+        lay_over(binds)
     os.dup2(nothing, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+    # Whoever started us may ignore some, as nohup(1) does, and a shell's trap takes none that was ignored before it.
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.chdir("/")
     os.umask(0o022)
     os.execve(argv[0], argv, dict(environment))
+
+
+def make_places(binds: tuple[Bind, ...]) -> None:
+    """Whatever a bind needs to be there: sources under /run, where nothing is after a boot, and in our memory, and
+    places. Raises OSError.
+
+    A place below an earlier place is made in that one's source.
+    """
+    for index, (source, place) in enumerate(binds):
+        if (place.is_relative_to("/run") or source.is_relative_to(MEMORY)) and not source.exists():
+            source.mkdir(parents=True)
+        above = next(((under, over) for under, over in binds[:index] if place.is_relative_to(over)), None)
+        real = place if above is None else above[0] / place.relative_to(above[1])
+        if not real.exists():
+            real.parent.mkdir(parents=True, exist_ok=True)
+            real.mkdir() if source.is_dir() else real.touch()
+
+
+def lay_over(binds: tuple[Bind, ...]) -> None:
+    """A mount namespace of this process's own, with each source over its place. Raises OSError."""
+    make_places(binds)
+    unshare(CLONE_NEWNS)
+    # What the host unmounts later must vanish here too, but nothing of ours there.
+    mount(None, "/", MS_REC | MS_SLAVE)
+    for source, place in binds:
+        mount(str(source), str(place), MS_BIND)

@@ -16,7 +16,7 @@ from dmvpn.errors import Fault
 from dmvpn.linux.pace import patience
 from dmvpn.linux.process import SEARCH_PATH, find, shown
 from dmvpn.linux.services import Applied, Kept, ServiceFault, State, runs_alike
-from dmvpn.linux.supervisor_child import Child, spawn
+from dmvpn.linux.supervisor_child import Bind, Child, spawn
 
 BACKOFF_FIRST_S = 0.2
 BACKOFF_LAST_S = 5.0
@@ -255,12 +255,12 @@ class Keeper:
     def _spawn(self, entry: Entry) -> None:
         service = entry.service
         entry.stale = _stamp(service)
-        run_dir = Path(service.run_dir) if service.run_dir else None
-        entry.child = self._fork(entry, service.argv, run_dir)
+        binds = tuple((Path(source), Path(place)) for source, place in service.binds)
+        entry.child = self._fork(entry, service.argv, binds)
         entry.started_at = time.monotonic()
         entry.become(State.RUNNING)
 
-    def _fork(self, entry: Entry, argv: tuple[str, ...], run_dir: Path | None) -> Child:
+    def _fork(self, entry: Entry, argv: tuple[str, ...], binds: tuple[Bind, ...] = ()) -> Child:
         service = entry.service
         log = self.logs / f"{service.name}.log"
         entry.log_from = log.stat().st_size if log.exists() else 0
@@ -272,7 +272,7 @@ class Keeper:
             **dict(service.environment),
         }
         resolved = (find(argv[0], service.package), *argv[1:])
-        return spawn(resolved, environment=environment, output=log, run_dir=run_dir)
+        return spawn(resolved, environment=environment, output=log, binds=binds)
 
     def _serving(self, entry: Entry) -> Job:
         while not self._serves(entry):
@@ -292,7 +292,7 @@ class Keeper:
 
     def _run(self, entry: Entry, argv: tuple[str, ...], verb: str) -> Job:
         """Run a program of the service to its end. Raises ServiceFault."""
-        child = self._fork(entry, argv, None)
+        child = self._fork(entry, argv)
         self._exits[child.pid] = _RUNNING
         try:
             deadline = time.monotonic() + patience(entry.service.start_timeout_s)

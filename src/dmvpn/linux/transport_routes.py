@@ -4,13 +4,15 @@ strongSwan installs none for selectors of one protocol (kernel_netlink_ipsec.c, 
 protocol/port"). ESP's own addresses decide where a packet leaves, so the device only has to be up and must not be lo.
 Ours is the tunnel's own: GRE that no policy takes is sent back into it, where the kernel ends it as a loop
 (ip_tunnel_xmit, counted as a collision; another cloud's at a next hop that nobody answers for). An uplink would carry
-it away in clear, and these routes outlive charon.
+it away in clear, and these routes outlive charon. Where there are several tunnels each is a way: the kernel takes those
+of a device that goes down away, and what the others carry must not end with it.
 """
 
 import errno
 import struct
 from typing import Final, Self
 
+from dmvpn.errors import Fault
 from dmvpn.linux import routes
 from dmvpn.linux.netlink import (
     NLM_F_CREATE,
@@ -30,23 +32,25 @@ _SCOPE_NOWHERE: Final = 255
 _UNICAST: Final = 1
 _DESTINATION: Final = 1
 _OIF: Final = 4
+_PRIORITY: Final = 6
 _PREFSRC: Final = 7
 _METRICS: Final = 8
 _TABLE: Final = 15
 _METRIC_MTU: Final = 2
+_WAYS_LIMIT: Final = 4096  # more than there can be devices of ours
 _MTU_OCTETS: Final = 65520  # no limit (IP_MAX_MTU): otherwise the tunnel's MTU would limit its own outer packets
 
 
 class TransportRoutes:
     """Host routes in charon's table, marked as ours. Each call is done when it returns."""
 
-    def __init__(self, table: int, route_protocol: int, own: Address, device: str) -> None:
-        """`own` is our transport address, `device` an mGRE device."""
+    def __init__(self, table: int, route_protocol: int, own: Address, devices: tuple[str, ...]) -> None:
+        """`own` is our transport address, `devices` are mGRE devices, at least one."""
         self._requests = Requests()
         self._table = table
         self._route_protocol = route_protocol
         self._own = own
-        self._device = device
+        self._devices = devices
 
     def close(self) -> None:
         self._requests.close()
@@ -58,9 +62,23 @@ class TransportRoutes:
         self.close()
 
     def install(self, peer: Address) -> None:
-        """GRE to `peer` leaves with our own transport address, which its policy is for. Raises Fault."""
+        """GRE to `peer` leaves with our own transport address, which its policy is for. Raises Fault.
+
+        All that can be is installed, whatever the kernel says to one: it takes none into a device that is down.
+        """
+        faults: list[Fault] = []
+        for metric, device in enumerate(self._devices):
+            try:
+                self._install(peer, device, metric)
+            except Fault as fault:
+                faults.append(fault)
+        if faults:
+            raise faults[0]
+
+    def _install(self, peer: Address, device: str, metric: int) -> None:
         payload = self._head(peer, _SCOPE_LINK, _UNICAST)
-        payload += attribute(_OIF, struct.pack("=i", device_index(self._device)))
+        payload += attribute(_OIF, struct.pack("=i", device_index(device)))
+        payload += attribute(_PRIORITY, struct.pack("=I", metric))
         payload += attribute(_PREFSRC, self._own.packed)
         payload += attribute(_METRICS, attribute(_METRIC_MTU, struct.pack("=I", _MTU_OCTETS)))
         self._requests.ask(self._where(peer), RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, payload)
@@ -68,7 +86,8 @@ class TransportRoutes:
     def remove(self, peer: Address) -> None:
         """From now on the range's unreachable route counts; one that is not there is no fault. Raises Fault."""
         try:
-            self._requests.ask(self._where(peer), RTM_DELROUTE, 0, self._head(peer, _SCOPE_NOWHERE, 0))
+            for _ in range(_WAYS_LIMIT):  # each request takes one away
+                self._requests.ask(self._where(peer), RTM_DELROUTE, 0, self._head(peer, _SCOPE_NOWHERE, 0))
         except NetlinkRefusal as refusal:
             if refusal.errno not in (errno.ESRCH, errno.ENOENT):
                 raise

@@ -5,7 +5,6 @@ One ViciSession serves one thread at a time; events come over a connection of th
 
 import socket
 import struct
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from dmvpn.linux.pace import patience
 
 _ANSWER_LIMIT_S = 15.0
 _LOAD_LIMIT_S = 20.0
-_KEY_DIRECTORIES = ("x509", "x509ca", "x509crl", "x509ocsp", "x509aa", "pubkey", "private", "rsa", "ecdsa", "pkcs8")
 # With it charon answers when it has begun, not when it is done (vici_control.c).
 _AT_ONCE = "-1"
 
@@ -66,6 +64,7 @@ class PeerConnection:
     local_identity: str | None = None
     on_loss: OnLoss = OnLoss.CLEAR
     mode: Mode = Mode.TUNNEL
+    local_address: str | None = None  # None: charon takes the one that the route to the peer gives
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +126,7 @@ class IkeEventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IkeEvent:
-    """Something happened to the SA of a connection. `up` is None for a rekeying."""
+    """Something happened to the SA of a connection. `up` is None for a rekeying; that of an IKE_SA is told of both."""
 
     kind: IkeEventKind
     connection: str
@@ -142,6 +141,7 @@ class ViciSession:
         self._path = path
         self._socket = _connect(path, patience(_ANSWER_LIMIT_S))
         self._session = Session(self._socket)
+        self._certificates: dict[bytes, PeerCertificate] = {}  # those of the last list: each is read once
 
     def close(self) -> None:
         self._socket.close()
@@ -163,37 +163,13 @@ class ViciSession:
         pid: int = struct.unpack("3i", credentials)[0]
         return pid
 
-    def uptime_s(self) -> str:
-        """How long charon runs, in its words."""
-        with _faults("stats"):
-            return _text(self._session.stats().get("uptime", {}), "running")
-
-    def load_all(self, swanctl_conf: Path, swanctl_dir: Path, scratch: Path | None = None) -> None:
+    def load_all(self, swanctl_conf: Path, swanctl_dir: Path) -> None:
         """Keys, certificates and connections of a file; connections that are not in it are unloaded, SAs stay.
 
-        `scratch` is a directory of ours for what swanctl needs meanwhile. Raises Fault with what swanctl said.
+        Raises Fault with what swanctl said.
         """
-        # swanctl looks for keys beside the file it is given, whatever SWANCTL_DIR says; ours are elsewhere.
-        with tempfile.TemporaryDirectory(prefix="dmvpn-swanctl-", dir=scratch) as name:
-            directory = Path(name)
-            (directory / "swanctl.conf").symlink_to(swanctl_conf.absolute())
-            for kind in _KEY_DIRECTORIES:
-                if (swanctl_dir / kind).is_dir():
-                    (directory / kind).symlink_to((swanctl_dir / kind).absolute())
-            process.run(
-                (
-                    "swanctl",
-                    "--load-all",
-                    "--noprompt",
-                    "--uri",
-                    f"unix://{self._path}",
-                    "--file",
-                    str(directory / "swanctl.conf"),
-                ),
-                timeout_s=_LOAD_LIMIT_S,
-                env={"SWANCTL_DIR": name},
-                package="strongswan-swanctl",
-            )
+        places = (str(swanctl_conf), str(swanctl_dir), str(self._path))
+        process.run(("python3", "-m", "dmvpn.linux.swanctl_load", *places), timeout_s=_LOAD_LIMIT_S)
 
     def load_conn(self, connection: PeerConnection) -> None:
         """Load or replace a connection; SAs that stand keep theirs. Raises Fault."""
@@ -219,12 +195,28 @@ class ViciSession:
         with _faults(f"terminate SA {unique_id}"):
             self._session.request("terminate", {"ike-id": unique_id, "timeout": _AT_ONCE})
 
-    def list_sas(self) -> tuple[IkeSa, ...]:
-        """All IKE_SAs, those being set up and ended included."""
+    def terminate_now(self, unique_id: str) -> None:
+        """The same without waiting for the peer's answer: it is told once, and nothing more is taken from it."""
+        with _faults(f"terminate SA {unique_id}"):
+            self._session.request("terminate", {"ike-id": unique_id, "timeout": _AT_ONCE, "force": "yes"})
+
+    def load_key(self, pem: bytes) -> None:
+        """A private key beside those that are loaded. Raises Fault."""
+        with _faults("load-key"):
+            self._session.load_key({"type": "any", "data": pem})
+
+    def load_revocation_list(self, der: bytes) -> None:
+        """A revocation list in place of an older one of its issuer, also where charon remembers that. Raises Fault."""
+        with _faults("load-cert"):
+            self._session.load_cert({"type": "X509_CRL", "flag": "NONE", "data": der})
+            self._session.flush_certs({"type": "X509_CRL"})
+
+    def list_sas(self, unique_id: str | None = None) -> tuple[IkeSa, ...]:
+        """All IKE_SAs, or the one of this id; those being set up and ended included."""
         with _faults("list-sas"):
             return tuple(
                 _ike_sa(name, values)
-                for message in self._session.list_sas()
+                for message in self._session.list_sas(None if unique_id is None else {"ike-id": unique_id})
                 for name, values in message.items()
                 if isinstance(values, Mapping)
             )
@@ -233,16 +225,20 @@ class ViciSession:
         with _faults("get-conns"):
             return tuple(name.decode() for name in self._session.get_conns().get("conns", ()))
 
+    def authority_certificates(self) -> tuple[bytes, ...]:
+        """Certificates of authorities, DER: loaded ones, and those that peers sent along."""
+        with _faults("list-certs"):
+            return tuple(one["data"] for one in self._session.list_certs({"type": "X509", "flag": "CA"}))
+
     def peer_certificates(self) -> tuple[PeerCertificate, ...]:
         """End entities' certificates, those that peers sent and charon verified included. Not sorted."""
-        found = []
+        found = {}
         with _faults("list-certs"):
             for message in self._session.list_certs({"type": "X509", "flag": "NONE"}):
                 der = message.get("data", b"")
-                names = certificate_names.names_of(der)
-                identities = tuple(name for name in (names.subject, *names.alternatives) if name)
-                found.append(PeerCertificate(der, identities, names.not_before))
-        return tuple(found)
+                found[der] = self._certificates.get(der) or _peer_certificate(der)
+        self._certificates = found
+        return tuple(found.values())
 
 
 def watch_events(path: Path, callback: Callable[[IkeEvent], None]) -> None:
@@ -292,8 +288,10 @@ def _settings(connection: PeerConnection) -> dict[str, Any]:
     local = {"auth": "pubkey", "certs": [certificate]}
     if connection.local_identity is not None:
         local["id"] = connection.local_identity
+    source = {} if connection.local_address is None else {"local_addrs": [connection.local_address]}
     return {
         "version": "2",
+        **source,
         "remote_addrs": [connection.remote_address],
         "local_port": str(connection.local_port),
         "remote_port": str(connection.remote_port),
@@ -318,6 +316,12 @@ def _settings(connection: PeerConnection) -> dict[str, Any]:
             }
         },
     }
+
+
+def _peer_certificate(der: bytes) -> PeerCertificate:
+    names = certificate_names.names_of(der)
+    identities = tuple(name for name in (names.subject, *names.alternatives) if name)
+    return PeerCertificate(der, identities, names.not_before)
 
 
 def _text(values: Mapping[str, Any], key: str) -> str:
@@ -370,5 +374,6 @@ def _events_of(kind: IkeEventKind, message: Mapping[str, Any]) -> Iterator[IkeEv
     up = None if rekeyed else _text(message, "up") == "yes"
     for name, values in message.items():
         if isinstance(values, Mapping):
-            inner = values.get("new", values) if kind is IkeEventKind.IKE_REKEY else values
-            yield IkeEvent(kind, name, _text(inner, "uniqueid"), up)
+            both = [values[one] for one in ("old", "new") if one in values] if kind is IkeEventKind.IKE_REKEY else []
+            for sa in both or [values]:
+                yield IkeEvent(kind, name, _text(sa, "uniqueid"), up)

@@ -1,15 +1,23 @@
 """What our own FRR says, through vtysh. FRR manual, "VTY shell"; show commands with json."""
 
 import json
+import re
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
 from dmvpn.errors import Fault
-from dmvpn.linux import process
+from dmvpn.linux import files, process
 
+LOG_LIMIT_OCTETS = 16 << 20
 _LIMIT_S = 10.0
+_RIP_SOURCE = re.compile(
+    r"^ +([\d.]+)(?: +\d+){3} +(\d+):(\d\d):(\d\d)", re.MULTILINE
+)  # 3: bad packets, routes, distance
+_BAD_AS = re.compile(r"NOTIFICATION: sent to neighbor (\S+) 2/2 ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +43,23 @@ class OspfNeighbour:
     full: bool
 
 
-def show(run: Path, command: str) -> Any:
+@dataclass(frozen=True, slots=True)
+class RipSource:
+    """Who told ripd of routes, and how long ago it did so last."""
+
+    address: IPv4Address
+    heard_s: float
+
+
+def show(run: Path, command: str, *, daemon: str | None = None) -> Any:
     """The answer of a show command that ends in json, parsed. `run` holds the vty sockets of one instance.
+
+    Of what every daemon has, one `daemon` must be named: the answers of several are not one JSON document.
 
     Raises Fault when no daemon listens there, or what it says is not JSON.
     """
-    argv = ("vtysh", "--vty_socket", str(run), "-c", command)
+    of_one = ("-d", daemon) if daemon is not None else ()
+    argv = ("vtysh", "--vty_socket", str(run), *of_one, "-c", command)
     result = process.run(argv, timeout_s=_LIMIT_S, package="frr")
     try:
         return json.loads(result.stdout or b"{}")
@@ -49,7 +68,10 @@ def show(run: Path, command: str) -> Any:
 
 
 def bgp_peers(run: Path) -> tuple[BgpPeer, ...]:
-    """All BGP neighbours of an instance, one row for each address family; none when no BGP is configured."""
+    """All BGP neighbours of an instance, one row for each address family; none when no BGP is configured.
+
+    A hub's groups are active in both families, and a session carries its own: the other one has nothing to say.
+    """
     families = show(run, "show bgp summary json")
     try:
         return tuple(
@@ -65,6 +87,7 @@ def bgp_peers(run: Path) -> tuple[BgpPeer, ...]:
             for family, summary in families.items()
             if isinstance(summary, dict)
             for address, peer in summary.get("peers", {}).items()
+            if (":" in address) is ("6" in family) or peer.get("pfxRcd") or peer.get("pfxSnt")
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Fault("frr", f"show bgp summary json: unexpected form: {error!r}") from error
@@ -87,3 +110,45 @@ def ospf_neighbours(run: Path) -> tuple[OspfNeighbour, ...]:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Fault("frr", f"show ip ospf neighbor json: unexpected form: {error!r}") from error
+
+
+def rip_sources(run: Path) -> tuple[RipSource, ...]:
+    """Of an instance; none when it has no ripd, which forgets them after three minutes. Raises Fault."""
+    if not (run / "ripd.vty").exists():
+        return ()
+    argv = ("vtysh", "--vty_socket", str(run), "-d", "ripd", "-c", "show ip rip status")
+    _, _, text = process.run(argv, timeout_s=_LIMIT_S, package="frr").text.partition("Routing Information Sources:")
+    return tuple(
+        RipSource(IPv4Address(row[1]), int(row[2]) * 3600 + int(row[3]) * 60 + int(row[4]))
+        for row in _RIP_SOURCE.finditer(text)
+    )
+
+
+def denied_prefixes(run: Path) -> dict[str, int]:
+    """By prefix list of bgpd's: how many prefixes an entry of it has denied, where there were any. Raises Fault."""
+    found: Counter[str] = Counter()
+    for family in ("ip", "ipv6"):
+        lists = show(run, f"show {family} prefix-list detail json", daemon="bgpd").get("BGP", {})
+        try:
+            for name, row in lists.items():
+                denied = sum(int(one["hitCount"]) for one in row["entries"] if one["type"] == "deny")
+                found[name] += denied
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Fault("frr", f"show {family} prefix-list detail json: unexpected form: {error!r}") from error
+    return {name: count for name, count in found.items() if count}
+
+
+def wrong_as(log: Path) -> dict[IPv4Address | IPv6Address, int]:
+    """By neighbour: OPENs that named another AS than it has here, RFC 4271 6.2, as far back as bgpd's log goes.
+
+    FRR counts them for the connection alone, which is forgotten with its end.
+    """
+    found: Counter[IPv4Address | IPv6Address] = Counter()
+    try:
+        text = files.read_text(log, limit_octets=LOG_LIMIT_OCTETS)
+    except Fault:
+        return {}
+    for match in _BAD_AS.finditer(text):
+        with suppress(ValueError):
+            found[ip_address(match[1])] += 1
+    return dict(found)

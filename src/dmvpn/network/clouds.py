@@ -8,8 +8,9 @@ from dmvpn.network import plan
 from dmvpn.network.model import Cloud, CryptoProfile, Network, Underlay
 from dmvpn.network.mtu import TCP_V4_OCTETS, TCP_V6_OCTETS, cipher_of, clear_mtu_octets, tunnel_mtu_octets
 from dmvpn.network.places import NHRPD, Member, announced, hubs, members
-from dmvpn.network.plan import Address, Bgp, BgpNeighbor, Hub, Nhrp, Ospf, Plane, Protocol, Role
+from dmvpn.network.plan import Address, Bgp, BgpNeighbor, Hub, Nhrp, Ospf, Plane, Protocol, Rip, Role
 from dmvpn.network.ports import uplink_mtu_octets
+from dmvpn.network.preference import chooses, rank, site_clouds
 from dmvpn.network.registry import device_name, multicast_group, nflog_group
 from dmvpn.network.transport import transport_address
 from dmvpn.network.vouched import foreign_peers, is_encrypted, reachable_addresses, underlay_address
@@ -19,6 +20,7 @@ REGISTRATIONS_PER_HOLDING_TIME = 3  # RFC 2332 5.2.3 asks for a third
 BGP_KEEPALIVE_S = 10
 BGP_HOLD_S = 30
 OSPF_AREA = 0
+RIP_UPDATE_S = 10
 HOST_LENGTH = 32
 OSPF_REFERENCE_BPS = 10_000_000_000
 OSPF_DEFAULT_COST = 1000
@@ -36,6 +38,8 @@ def planned_cloud(network: Network, member: Member, plane: Plane, secrets: Mappi
     others = tuple(hub for hub in hubs(network, name) if hub.place.name != member.place.name)
     return plan.Cloud(
         name=name,
+        rank=rank(network, member),
+        redistributes=cloud.redistribute if role is Role.HUB else (),
         device=device_name(network.network, name),
         role=role,
         plane=plane,
@@ -52,6 +56,7 @@ def planned_cloud(network: Network, member: Member, plane: Plane, secrets: Mappi
         routing=cloud.routing,
         bgp=_bgp(network, member, others) if cloud.routing is Protocol.BGP else None,
         ospf=_ospf(network, member) if cloud.routing is Protocol.OSPF else None,
+        rip=_rip(network, member) if cloud.routing is Protocol.RIP else None,
         bandwidth_bps=cloud.bandwidth,
         bfd=None if cloud.bfd is None else plan.Bfd(round(cloud.bfd.interval * 1000), cloud.bfd.multiplier),
         nflog_group=nflog_group(network.network, name),
@@ -141,12 +146,27 @@ def _bgp(network: Network, member: Member, others: tuple[Member, ...]) -> Bgp:
         router_id=IPv4Address(str(transport_address(network, member.place))),
         neighbors=neighbors,
         listen=network.clouds[member.cloud].overlay if hub else (),
-        announce=network.prefixes if hub else announced(site),
+        announce=network.prefixes if hub else announced(member.place),
         accept=network.prefixes,
-        refuse=(*overlays, network.transport, *announced(site)) if hub else (),
+        refuse=(*overlays, network.transport, *announced(member.place)) if hub else (),
         keepalive_s=BGP_KEEPALIVE_S,
         hold_s=BGP_HOLD_S,
+        port=network.ports.bgp,
+        beside=_beside(network, member),
+        specific=chooses(network, network.clouds if hub else site_clouds(site)),
     )
+
+
+def _beside(network: Network, member: Member) -> tuple[str, ...]:
+    tunnels = member.place.router.tunnels
+    if not any(tunnel.role is Role.HUB for tunnel in tunnels.values()):
+        return ()
+    return tuple(name for name in tunnels if name != member.cloud and network.clouds[name].routing is Protocol.BGP)
+
+
+def _rip(network: Network, member: Member) -> Rip:
+    overlay = next((one.prefixlen for one in network.clouds[member.cloud].overlay if one.version == 4), HOST_LENGTH)
+    return Rip(length=overlay, update_s=RIP_UPDATE_S)
 
 
 def _ospf(network: Network, member: Member) -> Ospf:
@@ -159,5 +179,5 @@ def _ospf(network: Network, member: Member) -> Ospf:
         length=HOST_LENGTH if nhrpd else overlay,
         area=OSPF_AREA,
         cost=max(1, min(65535, cost)),
-        networks=(*cloud.overlay, *announced(member.place.site)),
+        networks=(*cloud.overlay, *announced(member.place)),
     )

@@ -5,21 +5,23 @@ from collections.abc import Iterator, Mapping
 from dmvpn.errors import WrongInput
 from dmvpn.network import plan
 from dmvpn.network.clouds import crypto_profile, planned_cloud
+from dmvpn.network.links import planned_bonds, planned_ports, planned_vlans
 from dmvpn.network.loading import NO_SECRETS
 from dmvpn.network.model import Network
 from dmvpn.network.places import Member, Place, announced, places
-from dmvpn.network.plan import Ike, Opening, Plan, Plane, Protocol, Uplink
+from dmvpn.network.plan import Admin, Host, Ike, Opening, Plan, Plane, Protocol, Uplink
 from dmvpn.network.planes import chosen_plane, forced_plane
+from dmvpn.network.policy import planned_policy
 from dmvpn.network.ports import planned_lans, planned_uplinks
 from dmvpn.network.registry import registry
+from dmvpn.network.site import planned_routes, planned_session, planned_vrrp, site_openings
 from dmvpn.network.transport import transport_address
 from dmvpn.network.unrendered import not_rendered
 from dmvpn.network.vouched import is_encrypted
 from dmvpn.network.wording import listed, nearest
 
-IKE_PORT = 500
-IKE_NAT_PORT = 4500
-LIBIPSEC_DEVICE = "ipsec0"  # compiled into charon's kernel-libipsec
+DMVPND_PORT = 2332  # daemon.control has it too
+BFD_PORTS = (3784, 3785, 4784)  # RFC 5881 4, RFC 5883 5
 
 
 def compile_plan(
@@ -31,13 +33,15 @@ def compile_plan(
 ) -> Plan:
     """The Plan of one router of a checked network.
 
-    `planes` are those the machine can do; `secrets` are the contents of `secret_files`, by path.
+    `planes` are those the machine can do; `secrets` are the contents of `secret_files` and of awall's files, by path.
     Raises WrongInput for a router that is unknown or not ours, and for a secret that is missing or too long.
     """
     place = _place(network, router)
     plane = chosen_plane(network, place.router, planes)
-    uplinks = planned_uplinks(place)
+    uplinks = planned_uplinks(network.network, place, secrets)
+    ike = planned_ike(network, place)
     clouds = tuple(planned_cloud(network, member, plane, secrets) for member in _memberships(place))
+    lans = planned_lans(place)
     return Plan(
         network=network.network,
         domain=network.domain,
@@ -48,14 +52,23 @@ def compile_plan(
         prefixes=network.prefixes,
         transport=transport_address(network, place),
         transport_range=network.transport,
-        serves=announced(place.site),
+        serves=announced(place),
         uplinks=uplinks,
-        lans=planned_lans(place),
+        lans=lans,
         clouds=clouds,
-        ike=planned_ike(network, place),
+        ike=ike,
         registry=registry(network.network),
-        openings=tuple(_openings(plane, uplinks, clouds)),
+        openings=(*_openings(plane, ike, network.ports.bgp, uplinks, clouds), *site_openings(network, place)),
         not_rendered=not_rendered(network, place),
+        host=_host(network, router),
+        adopts=place.router.adopt,
+        policy=planned_policy(network, place, lans, clouds, uplinks, secrets),
+        bonds=planned_bonds(place),
+        vlans=planned_vlans(place),
+        ports=planned_ports(place),
+        vrrp=planned_vrrp(network, place),
+        session=planned_session(network, place),
+        routes=planned_routes(place),
     )
 
 
@@ -71,8 +84,11 @@ def plane_is_open(network: Network, router: str) -> bool:
 
 def secret_files(network: Network, router: str) -> tuple[str, ...]:
     """The secret files compile_plan needs for this router, relative to the network file."""
-    clouds = (network.clouds[name] for name in _known(network, router).router.tunnels)
-    return tuple(dict.fromkeys(cloud.nhrp.secret.file for cloud in clouds if cloud.nhrp.secret is not None))
+    own = _known(network, router).router
+    clouds = (network.clouds[name] for name in own.tunnels)
+    nhrp = (cloud.nhrp.secret.file for cloud in clouds if cloud.nhrp.secret is not None)
+    isps = (uplink.pppoe.password.file for uplink in own.uplinks.values() if uplink.pppoe is not None)
+    return tuple(dict.fromkeys((*nhrp, *isps)))
 
 
 def _known(network: Network, router: str) -> Place:
@@ -93,6 +109,16 @@ def _place(network: Network, router: str) -> Place:
     return found
 
 
+def _host(network: Network, router: str) -> Host:
+    system = network.system
+    return Host(
+        hostname=router if system.hostname else None,
+        timezone=system.timezone,
+        resolvers=system.resolvers,
+        admins=tuple(Admin(admin.name, admin.ssh_key) for admin in system.admins),
+    )
+
+
 def _memberships(place: Place) -> Iterator[Member]:
     return (Member(place, cloud, tunnel) for cloud, tunnel in place.router.tunnels.items())
 
@@ -107,27 +133,35 @@ def planned_ike(network: Network, place: Place) -> Ike:
         esp_proposal=profile.esp,
         rekey_s=profile.rekey,
         identity=f"{place.name}.{network.domain}",
-        port=IKE_PORT,
-        nat_port=IKE_NAT_PORT,
+        port=network.ports.ike,
+        nat_port=network.ports.ike_nat,
         dpd_delay_s=profile.dpd_delay,
     )
 
 
-def _openings(plane: Plane, uplinks: tuple[Uplink, ...], clouds: tuple[plan.Cloud, ...]) -> Iterator[Opening]:
+def _openings(
+    plane: Plane, ike: Ike, bgp_port: int, uplinks: tuple[Uplink, ...], clouds: tuple[plan.Cloud, ...]
+) -> Iterator[Opening]:
     outside = tuple(uplink.device for uplink in uplinks)
-    yield Opening("IKE, and ESP in UDP", "udp", (IKE_PORT, IKE_NAT_PORT), outside)
+    yield Opening("IKE, and ESP in UDP", "udp", (ike.port, ike.nat_port), outside)
     match plane:
         case Plane.KERNEL:
             yield Opening("ESP", "esp", (), outside)
             yield Opening("GRE that came out of ESP", "gre", (), outside)
         case Plane.USERSPACE:
-            yield Opening("GRE that came out of ESP", "gre", (), (LIBIPSEC_DEVICE,))
+            # From charon's TUN, whatever the kernel calls it: the guards have dropped all other.
+            yield Opening("GRE that came out of ESP", "gre", (), ())
     for protocol, why, above_ip, ports in (
-        (Protocol.BGP, "BGP", "tcp", (179,)),
+        (Protocol.BGP, "BGP", "tcp", (bgp_port,)),
         (Protocol.OSPF, "OSPF", "ospf", ()),
-        (Protocol.RIP, "RIP", "udp", (520, 521)),
+        (Protocol.RIP, "RIP", "udp", (520,)),
     ):
         devices = tuple(cloud.device for cloud in clouds if cloud.routing is protocol)
         if devices:
             yield Opening(why, above_ip, ports, devices)
+    inside = tuple(cloud.device for cloud in clouds)
+    yield Opening("dmvpnd of other routers", "tcp", (DMVPND_PORT,), inside)
+    fast = tuple(cloud.device for cloud in clouds if cloud.bfd is not None)
+    if fast:
+        yield Opening("BFD", "udp", BFD_PORTS, fast)
     yield Opening("ping and path MTU discovery", "icmp", (), ())

@@ -4,7 +4,20 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from dmvpn.network.values import Address, BitsPerSecond, Fraction, LinkName, Name, Octets, Seconds, Section
+from dmvpn.network.plan import Platform
+from dmvpn.network.values import (
+    Address,
+    BitsPerSecond,
+    Fraction,
+    Interfaces,
+    LinkName,
+    Name,
+    Names,
+    Octets,
+    Path,
+    Seconds,
+    Section,
+)
 
 
 class NatKind(StrEnum):
@@ -54,6 +67,8 @@ class LabUplink(LabLink):
     """The WAN router it ends at."""
     nat: LabNat = LabNat()
     """The NAT router before the WAN, if any."""
+    leases: Interfaces = ()
+    """With dhcp: true, the addresses its ISP's server gives, one after the other; absent: two of 198.19.0.0/16."""
 
 
 class LabRouter(Section):
@@ -70,6 +85,8 @@ class LabHost(Section):
     """SITE.NETWORK."""
     address: Address
     """Inside that network's prefix."""
+    office: bool = False
+    """In /var/office there: the network file, its secrets and the lab's certificate authority, as an operator has."""
 
 
 class Lab(Section):
@@ -83,6 +100,14 @@ class Lab(Section):
     """Access links, by ROUTER.UPLINK; an uplink not named here is a plain link to the first WAN router."""
     hosts: dict[Name, LabHost] = Field(default_factory=dict)
     """Hosts, by name."""
+    bare: Names = ()
+    """Routers of ours that start without papers and configuration, to be joined by hand."""
+    story: Path | None = None
+    """The scenario that `dmvpn lab run` plays when it is given this file, relative to it."""
+    play: dict[Name, Platform] = Field(default_factory=dict)
+    """Who plays a foreign router of which a lab has no image, by its name: debian, or frr (in a kernel with GRE)."""
+    frr10: Names = ()
+    """Foreign routers that FRR 10 plays, which `scripts/setup vm` unpacks; the machine's own FRR plays the others."""
 
 
 def settled(link: LabLink, defaults: LabLink) -> LabLink:

@@ -12,6 +12,7 @@ from dmvpn.network.source import Source, read
 from dmvpn.network.wording import Repair, Worded, worded
 
 NO_SECRETS: Mapping[str, bytes] = {}
+VERSION = 1  # of the file's form
 MOST_REPAIRS = 50
 REPAIR_ROUNDS = 4
 
@@ -42,6 +43,9 @@ def check(text: str, name: str, secrets: Mapping[str, bytes] = NO_SECRETS) -> li
 
 def _examined(text: str, name: str, secrets: Mapping[str, bytes]) -> tuple[Network | None, list[Finding]]:
     source = read(text, name)
+    newer = _newer(source)
+    if newer is not None:
+        return None, [source.finding(newer)]
     network, refusals = _modelled(source)
     valueless = {problem.key for problem in source.problems}
     found = [source.finding(_second_tunnel(problem)) for problem in source.problems]
@@ -50,6 +54,15 @@ def _examined(text: str, name: str, secrets: Mapping[str, bytes]) -> tuple[Netwo
         found += [source.finding(problem) for problem in checks.problems(network, secrets)]
     findings = sorted(dict.fromkeys(found), key=_order)
     return (None if refusals or source.problems else network), findings
+
+
+def _newer(source: Source) -> Problem | None:
+    """A file of a later form: what else seems wrong in it is only what this program does not know yet."""
+    version = source.values.get("version") if isinstance(source.values, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool) or version <= VERSION:
+        return None
+    what = f"version {version} is that of a newer OpenDMVPN: this one reads version {VERSION}"
+    return Problem(("version",), what, "install the one that it was written for")
 
 
 def _second_tunnel(problem: Problem) -> Problem:

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from dmvpn.network.lab_model import Lab
-from dmvpn.network.plan import Platform, Protocol, Role
+from dmvpn.network.plan import BondMode, LacpRate, Platform, Protocol, Role
 from dmvpn.network.policy_model import Policy
 from dmvpn.network.services_model import Dhcp, RoadWarriors, Services, System
+from dmvpn.network.uplink_model import ProbeTargets, ProbeTimes, Program, Weight
 from dmvpn.network.values import (
     Account,
     Address,
@@ -18,23 +19,26 @@ from dmvpn.network.values import (
     BfdInterval,
     BfdMultiplier,
     BitsPerSecond,
-    Count,
     Domain,
     GreKey,
     HoldingTime,
     Host,
     Interfaces,
+    Milliseconds,
     Name,
     Names,
     Octet,
     Octets,
+    OneOrMany,
     Port,
+    PortNumber,
+    Prefix,
     Prefix4,
     Prefixes,
     Proposal,
-    Seconds,
     Secret,
     Section,
+    ServiceNames,
     TrueForDefaults,
     VendorInterface,
     VlanId,
@@ -59,12 +63,6 @@ class ClaimsFrom(StrEnum):
     FILE = "file"
 
 
-class BondMode(StrEnum):
-    ACTIVE_BACKUP = "active-backup"
-    LACP = "802.3ad"
-    BALANCE_TLB = "balance-tlb"
-
-
 class CryptoProfile(Section):
     """IKE and ESP proposals, in strongSwan's words (swanctl.conf(5)), and how often keys change."""
 
@@ -76,6 +74,17 @@ class CryptoProfile(Section):
     """The life of a key."""
     dpd_delay: WholeSeconds = 2
     """A silent peer is asked after this long."""
+
+
+class Ports(Section):
+    """What every router of the network listens on. Two networks on one machine need different ones."""
+
+    ike: PortNumber = 500
+    """UDP: where foreign routers call and are called, so 500 where there are some."""
+    ike_nat: PortNumber = 4500
+    """UDP, ESP too: where our routers call each other, NAT or not; forward it to a hub behind NAT."""
+    bgp: PortNumber = 179
+    """TCP: where a hub is called by its spokes."""
 
 
 class CloudNhrp(Section):
@@ -108,11 +117,11 @@ class Cloud(Section):
     routing: Protocol = Protocol.BGP
     """The routing protocol over the cloud."""
     redistribute: Names = ()
-    """Clouds whose routes the hubs of this one announce here; never both ways."""
+    """Clouds whose routes the hubs of this one announce here, for sites that are in those alone; never both ways."""
     bfd: Annotated[Bfd | None, TrueForDefaults()] = None
-    """BFD between spokes and hubs: a hub's death is noticed in less than a second, not by BGP's hold time (30 s)."""
+    """BFD between spokes and hubs: a death is noticed in less than a second, not in 30 s (BGP) or 40 s (OSPF)."""
     bandwidth: BitsPerSecond | None = None
-    """What OSPF's cost is derived from; the primary cloud has the higher one."""
+    """Not measured, chosen: of a site's clouds the one with the highest is taken while it works; OSPF's cost too."""
     hubs: Host | None = None
     """A DNS name that has an address record for each hub; used after the addresses the file gives."""
     nhrp: CloudNhrp = CloudNhrp()
@@ -143,7 +152,9 @@ class SiteNetwork(Section):
     gateway: Addresses = ()
     """The hosts' default gateway; with two routers it is shared (VRRP). Absent: the router's own address."""
     zone: Zone = "lan"
-    """The zone of the policy. The zone internet-only is not announced to the clouds."""
+    """The zone of the policy. The zone internet-only is not announced to the clouds, and no tunnel carries it."""
+    mtu: Octets | None = None
+    """Its MTU; absent: the port's."""
     dhcp: Dhcp | None = None
     """A DHCP server for it."""
 
@@ -151,12 +162,18 @@ class SiteNetwork(Section):
 class Bond(Section):
     """A port made of several."""
 
-    members: Annotated[tuple[Port, ...], Field(min_length=1, max_length=8)]
+    members: Annotated[tuple[Port, ...], OneOrMany(), Field(min_length=1, max_length=8)]
     """The physical ports, in order of preference."""
     mode: BondMode = BondMode.ACTIVE_BACKUP
     """active-backup works with two switches; 802.3ad needs one that speaks LACP."""
-    miimon: WholeSeconds | None = None
-    """How often the link is looked at."""
+    miimon: Milliseconds = 0.1
+    """How often the carrier of each member is looked at."""
+    updelay: Milliseconds = 0.2
+    """A member whose carrier came back is used after this long; a multiple of miimon."""
+    lacp_rate: LacpRate = LacpRate.SLOW
+    """802.3ad only: slow, or fast, where a partner that fell silent is missed after 3 s instead of 90 s."""
+    mtu: Octets | None = None
+    """Its MTU, and the most that a VLAN on it may have; absent: what the widest of them needs, or 1500."""
 
 
 class Pppoe(Section):
@@ -166,19 +183,6 @@ class Pppoe(Section):
     """The user name at the ISP."""
     password: Secret
     """Its password."""
-
-
-class ProbeTimes(Section):
-    """When an ISP link counts as down, and up again."""
-
-    interval: Seconds = 5
-    """Between two probes of one target."""
-    timeout: Seconds = 1
-    """An answer later than this is a miss."""
-    required: Count = 1
-    """So many targets must answer."""
-    retry: Count = 3
-    """So many misses in a row make a target dead."""
 
 
 class Uplink(Section):
@@ -195,17 +199,23 @@ class Uplink(Section):
     gateway: Addresses = ()
     """The ISP's router, one for each family."""
     dhcp: bool = False
-    """The ISP gives the address."""
+    """The ISP gives the address, gateway and MTU (IPv4)."""
+    autoconf: bool = False
+    """IPv6 as the ISP's router advertises it (SLAAC), beside whatever IPv4 there is."""
     pppoe: Pppoe | None = None
     """The link is a PPPoE session."""
     public: Address | None = None
     """The address the Internet sees, when a 1:1 NAT hides ours."""
     mtu: Octets | None = None
     """Its MTU; absent: 1500, PPPoE 1492."""
-    probes: Addresses = ()
-    """Addresses that answer a ping as long as the ISP works."""
+    probes: ProbeTargets = ()
+    """Who answers as long as the ISP works: a ping, or where a port is given a TCP connection."""
     probe: ProbeTimes = ProbeTimes()
     """When it counts as down."""
+    weight: Weight | None = None
+    """Two or more with a weight share the traffic to the Internet by it; absent: the first that works has all."""
+    hook: Program | None = None
+    """Runs when its state changes, without any privilege; told by its environment, and in JSON on its input."""
 
 
 class Tunnel(Section):
@@ -219,6 +229,15 @@ class Tunnel(Section):
     """Uplinks in order of preference; absent: all of the router, as listed."""
     interface: VendorInterface | None = None
     """The tunnel interface's name on a Cisco or VyOS router."""
+
+
+class StaticRoute(Section):
+    """A network behind another router of the site, which the clouds may reach as the site's own."""
+
+    prefix: Prefix
+    """Where to."""
+    via: Address
+    """That router's address, in one of the site's networks."""
 
 
 class Claims(Section):
@@ -243,6 +262,8 @@ class Router(Section):
     """The port of the site's networks that name none."""
     addresses: dict[Name, Addresses] = Field(default_factory=dict)
     """Its own addresses in the site's networks; absent: the gateway's, or the first of the prefix."""
+    routes: Annotated[tuple[StaticRoute, ...], Field(max_length=64)] = ()
+    """Networks behind other routers of the site."""
     uplinks: Annotated[dict[Name, Uplink], Field(min_length=1)]
     """ISP links; the order is the order of their default routes."""
     tunnels: Annotated[dict[Name, Tunnel], Field(min_length=1)]
@@ -251,6 +272,8 @@ class Router(Section):
     """Where its claims are proved."""
     services: Services = Services()
     """Services that differ from the site's."""
+    adopt: ServiceNames = ()
+    """Services of the machine's own, such as frr, that systemd stops and masks while ours are there."""
 
 
 class Site(Section):
@@ -279,6 +302,8 @@ class Network(Section):
     """All that is ever internal. Hubs announce exactly these to spokes."""
     transport: Prefix4 = IPv4Network("100.64.0.0/16")
     """The range of the routers' transport addresses; nothing else may use it."""
+    ports: Ports = Ports()
+    """The ports it uses."""
     crypto: dict[Name, CryptoProfile] = Field(default_factory=dict)
     """Crypto profiles by name."""
     clouds: Annotated[dict[Name, Cloud], Field(min_length=1)]

@@ -96,3 +96,21 @@ def tunnel_mtu_octets(
         case Plane.KERNEL:
             room = esp_room_octets(underlay_mtu, cipher, outer_octets=outer_octets, udp=nat_traversal)
             return room - (20 if tunnel_mode else 0) - gre_octets
+
+
+def underlay_octets(
+    inner: int,
+    cipher: Cipher,
+    plane: Plane,
+    *,
+    outer_octets: int = 20,
+    gre_key: bool = True,
+    nat_traversal: bool = True,
+    tunnel_mode: bool = True,
+) -> int:
+    """The packet on the underlay that an inner packet of this size becomes: tunnel_mtu_octets the other way round."""
+    tunnel_mode = tunnel_mode or plane is Plane.USERSPACE
+    udp = nat_traversal or plane is Plane.USERSPACE
+    packet = inner + GRE_OCTETS + (GRE_KEY_OCTETS if gre_key else 0) + (20 if tunnel_mode else 0) + ESP_TRAILER_OCTETS
+    padded = packet + -packet % cipher.block
+    return outer_octets + (UDP_OCTETS if udp else 0) + ESP_HEADER_OCTETS + cipher.iv + padded + cipher.icv

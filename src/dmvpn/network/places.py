@@ -98,9 +98,10 @@ def with_length(address: Address, prefix: Prefix) -> Interface:
     return kind(f"{address}/{prefix.prefixlen}")
 
 
-def announced(site: Site) -> tuple[Prefix, ...]:
-    """The prefixes of a site that the clouds may reach."""
-    return tuple(prefix for net in site.networks.values() if net.zone != NOT_ANNOUNCED for prefix in net.prefix)
+def announced(place: Place) -> tuple[Prefix, ...]:
+    """The prefixes of a site that the clouds may reach by this router: its networks, and those behind them."""
+    near = (prefix for net in place.site.networks.values() if net.zone != NOT_ANNOUNCED for prefix in net.prefix)
+    return (*near, *(route.prefix for route in place.router.routes))
 
 
 def within(inner: Prefix, outer: Prefix) -> bool:

@@ -2,11 +2,23 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import IPv4Address
 
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
-Interface = IPv4Interface | IPv6Interface
+from dmvpn.firewall.policy import Policy
+from dmvpn.network.plan_links import Address as Address
+from dmvpn.network.plan_links import Band as Band
+from dmvpn.network.plan_links import Bond as Bond
+from dmvpn.network.plan_links import BondMode as BondMode
+from dmvpn.network.plan_links import Interface as Interface
+from dmvpn.network.plan_links import LacpRate as LacpRate
+from dmvpn.network.plan_links import Lan as Lan
+from dmvpn.network.plan_links import Network as Network
+from dmvpn.network.plan_links import Port as Port
+from dmvpn.network.plan_links import Pppoe as Pppoe
+from dmvpn.network.plan_links import Target as Target
+from dmvpn.network.plan_links import Uplink as Uplink
+from dmvpn.network.plan_links import Vlan as Vlan
+from dmvpn.network.plan_links import Watch as Watch
 
 
 class Plane(StrEnum):
@@ -47,35 +59,68 @@ class Registry:
 
     shortcut_table: int
     shortcut_priority: int  # before main (32766), after charon's
-    ike_table: int  # charon routes peers' transport addresses into ipsec0 here
+    ike_table: int  # ways to peers' transport addresses: charon's into its TUN, dmvpnd's into the mGRE device
     ike_priority: int
-    ike_mark: Mark  # charon's own sockets: they must not go into ipsec0
+    ike_mark: Mark  # charon's own sockets, of every network alike: they must not go into any network's TUN
+    ipsec_device: str  # another name of charon's TUN, which the kernel calls ipsec0, ipsec1 as they come
+    ipsec_group: int  # its device group, ip-link(8): what the guards know it by
     route_protocol: int  # rtm_protocol of everything dmvpnd installs
+    uplink_priority: int  # of the first of a few rules in a row: ways that main knows, then marks, then sources
+    uplink_mask: int  # the field that says which uplink a packet and its connection belong to
+    uplink_tables: int  # the first of as many tables as the mask has values: all that uplinks may ever have
 
 
 @dataclass(frozen=True, slots=True)
-class Uplink:
-    """One ISP link of this router. `device` is the kernel's name; `public` is what the far side sees, when known."""
+class Gateway:
+    """A gateway that the routers of a site share, in one network and family: VRRP, RFC 5798."""
 
-    name: str
+    network: str
     device: str
-    addresses: tuple[Interface, ...]
-    gateways: tuple[Address, ...]
-    dhcp: bool
-    public: Address | None
-    mtu_octets: int
-    metric: int  # of its default route; order in the file
-
-
-@dataclass(frozen=True, slots=True)
-class Lan:
-    """A network of the site on this router: `address` is the router's own in it."""
-
-    name: str
-    device: str
-    prefix: Network
     address: Interface
-    zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vrrp:
+    """This router's part in the gateways of its site. Whoever has no tunnel that works offers `lost` less."""
+
+    group: int  # the virtual router id: the same in every network, each of which is a link of its own
+    priority: int  # by the file's order
+    lost: int
+    advertise_ms: int
+    gateways: tuple[Gateway, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SitePeer:
+    """Another router of the site and this one's own address on the network that both have."""
+
+    router: str
+    address: Address
+    own: Address
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSession:
+    """iBGP between routers of a site that are in different clouds: each gives the other the ways of its own."""
+
+    asn: int
+    router_id: IPv4Address
+    peers: tuple[SitePeer, ...]
+    keepalive_s: int
+    hold_s: int
+    port: int
+    exported: bool  # False: what a partner's cloud knows ends here. True: a hub's `redistribute` asks for it
+    bfd: "Bfd | None"
+
+
+@dataclass(frozen=True, slots=True)
+class StaticRoute:
+    """A network behind another router of the site."""
+
+    prefix: Network
+    via: Address
+    device: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +165,9 @@ class Bgp:
     refuse: tuple[Network, ...]  # hub: never from a spoke (overlays, transport, its own site)
     keepalive_s: int
     hold_s: int
+    port: int = 179  # where a hub is called, in the whole network
+    beside: tuple[str, ...] = ()  # of a hub: its other clouds that speak BGP, which are kept apart
+    specific: bool = False  # hubs tell every network by itself: another cloud's route to it must not win by its length
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +178,14 @@ class Ospf:
     area: int
     cost: int
     networks: tuple[Network, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rip:
+    """RIP over a cloud: its neighbours must be on link, RFC 2453 3.9.2, so the address has the overlay's length."""
+
+    length: int
+    update_s: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +237,9 @@ class Cloud:
     multicast_group: int = 0  # NFLOG: what the kernel cannot send to many, for dmvpnd (kernel plane)
     underlay_address: Address | None = None  # this router's own on its first fixed uplink: its NBMA to foreign peers
     bfd: Bfd | None = None
+    rip: Rip | None = None
+    rank: int | None = None  # 0: the highest bandwidth of the network's clouds; None: nothing to choose between
+    redistributes: tuple[str, ...] = ()  # a hub's: clouds whose routes it announces in this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +250,8 @@ class Ike:
     esp_proposal: str
     rekey_s: int
     identity: str  # router name + domain, the subjectAltName dNSName of its certificate
-    port: int  # 500
-    nat_port: int  # 4500
+    port: int  # 500, unless the file says otherwise
+    nat_port: int  # 4500, likewise: where our own routers call each other
     dpd_delay_s: int
 
 
@@ -204,6 +263,28 @@ class Opening:
     protocol: str  # udp, tcp, esp, gre, icmp
     ports: tuple[int, ...]
     devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """Somebody who may log in: `key` is a line of authorized_keys, sshd(8)."""
+
+    account: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the machine itself is told beyond the VPN; None and empty: left as it is."""
+
+    hostname: str | None
+    timezone: str | None
+    resolvers: tuple[Address, ...]
+    admins: tuple[Admin, ...]
+
+    @property
+    def nothing(self) -> bool:
+        return self == Host(None, None, (), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +308,15 @@ class Plan:
     registry: Registry
     openings: tuple[Opening, ...]
     not_rendered: tuple[str, ...]  # sections of the file that no engine renders yet, as "sites.hq.services.dns"
+    host: Host = Host(None, None, (), ())
+    adopts: tuple[str, ...] = ()  # services of the host's own that are stopped and masked for ours
+    policy: Policy | None = None  # None: nothing is filtered beyond the guards
+    bonds: tuple[Bond, ...] = ()
+    vlans: tuple[Vlan, ...] = ()
+    ports: tuple[Port, ...] = ()  # of the machine, that uplinks and networks are on, or VLANs; no members of bonds
+    vrrp: Vrrp | None = None
+    session: SiteSession | None = None
+    routes: tuple[StaticRoute, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,17 @@ One file describes the whole network; every router takes its part of it. This pa
 `dmvpn check` accepts. `dmvpn schema` prints the same for editors.
 
 - Keys are written as here. A key nobody knows is a problem, and so is one without a value.
-- Where a list stands, a single value may stand for a list of one.
+- Where a list of words or numbers stands, a single one may stand for a list of one.
 - Times take ms, s, m, h or d (bare: seconds), rates k, M or G (bare: bit/s), shares %.
 - Secrets are never in the file: `{file: PATH}` names a file of its own.
 - What follows from the rest is not in the file: device names, MTU, tables, marks, openings, filters.
 - A router's transport address, unless it is given, is the transport range with the last bits of its first tunnel
   address. The order of tunnels, uplinks and `over` counts: add new ones at the end.
+- A machine may be a router of several networks, each with a file of its own: commands take `--network`. They may share
+  uplinks and LANs; `ports`, `transport`, overlays and `prefixes` differ, and the `gre-key`s if one of them is on the
+  kernel plane; where both share gateways of one LAN by VRRP, the groups and addresses. Only one of them can be on the
+  kernel plane, only one can have BFD, and only one several uplinks: the others have the first of those. `apply` names
+  what meets.
 - A network is on its `port`, else the router's `lan-port`, else the router's only bond; with a `vlan` on PORT.VLAN.
 """
 

@@ -8,12 +8,14 @@ from dmvpn.network.values import (
     Address,
     Addresses,
     AddressRange,
-    Count,
+    Advertisement,
     Domain,
     Host,
     Hosts,
     MacAddress,
     Name,
+    Octet,
+    OneOrMany,
     PortNumber,
     Prefix4,
     Prefixes,
@@ -22,6 +24,7 @@ from dmvpn.network.values import (
     Section,
     SshKey,
     Timezone,
+    Url,
     WholeSeconds,
     Zones,
 )
@@ -146,7 +149,7 @@ class Person(Section):
 class RoadWarriors(Section):
     """People who connect from anywhere, with OpenVPN."""
 
-    serve: Annotated[tuple[Name, ...], Field(min_length=1, max_length=16)]
+    serve: Annotated[tuple[Name, ...], OneOrMany(), Field(min_length=1, max_length=16)]
     """Routers that serve them."""
     pool: Prefix4
     """Their addresses."""
@@ -172,19 +175,25 @@ class Admin(Section):
 class Vrrp(Section):
     """Shared gateways of sites with two routers."""
 
-    advertise: WholeSeconds = 1
-    """Between two advertisements."""
-    group: Count = 1
-    """The first virtual router id."""
+    advertise: Advertisement = 0.5
+    """Between two advertisements: after three and a bit the next router has the gateway."""
+    group: Octet = 1
+    """The virtual router id, the same in each network: no other group of routers there may have it."""
 
 
 class System(Section):
-    """What all our routers have in common."""
+    """What all our routers have in common. What is not written here is left as the machine has it."""
 
-    timezone: Timezone = "UTC"
+    hostname: bool = False
+    """true: each machine is called as its router is in this file."""
+    timezone: Timezone | None = None
     """Of every router."""
     admins: Annotated[tuple[Admin, ...], Field(max_length=64)] = ()
-    """Who may log in."""
+    """Who may log in: their keys are added to those that an account has already."""
+    resolvers: Addresses = ()
+    """Which DNS servers the routers themselves ask."""
+    proxy: Url | None = None
+    """Through which HTTP proxy they fetch packages."""
     vrrp: Vrrp = Vrrp()
     """Shared gateways."""
     syslog: Host | None = None

@@ -133,8 +133,9 @@ def _value(source: Source, node: Node, key: Key, key_position: Position | None) 
     here = (node.start_mark.line + 1, node.start_mark.column + 1)
     if source.nodes > MOST_NODES or len(key) > DEEPEST:
         raise _refused(source, *here, "the file is too large once its aliases are followed", "write the values out")
-    scalar = isinstance(node, ScalarNode)
-    source.positions[key] = here if scalar or key_position is None else key_position
+    # What is not there has no place: the reader gives that of the next thing in the file.
+    there = isinstance(node, ScalarNode) and not _is_nothing(node)
+    source.positions[key] = here if there or key_position is None else key_position
     match node:
         case ScalarNode():
             return _scalar(source, node, key)
@@ -144,6 +145,10 @@ def _value(source: Source, node: Node, key: Key, key_position: Position | None) 
             return dict(_items(source, node, key))
         case _:
             raise _refused(source, *here, "not YAML that a network file can have", "")
+
+
+def _is_nothing(node: ScalarNode) -> bool:
+    return node.value == "" and node.style is None
 
 
 def _items(source: Source, node: MappingNode, key: Key) -> Iterator[tuple[str, object]]:

@@ -217,8 +217,8 @@ VendorInterface = Annotated[str, Spelling("an interface name", r"[A-Za-z][A-Za-z
 Path = Annotated[
     str,
     Spelling(
-        "a file name (letters, digits, . _ - and /, no ..)",
-        r"(?!(?:.*/)?\.\.(?:/|$))[A-Za-z0-9_./-]+",
+        "a file name below this file's directory (letters, digits, . _ - and /, no ..)",
+        r"(?!/)(?!(?:.*/)?\.\.(?:/|$))[A-Za-z0-9_./-]+",
         200,
         "secrets/nhrp",
     ),
@@ -228,7 +228,25 @@ Proposal = Annotated[
     Spelling("a proposal in strongSwan's words", r"[a-z0-9_]+(?:-[a-z0-9_]+)*", 120, "aes256gcm16-prfsha384-ecp384"),
 ]
 Account = Annotated[str, Spelling("a user name", r"[A-Za-z0-9._@+-]+", 64, "u@isp")]
+ServiceName = Annotated[
+    str,
+    Spelling(
+        "a service of the machine, without .service, and none of ours",
+        r"(?!dmvpn-)[A-Za-z0-9][A-Za-z0-9_.@-]*(?<!\.service)",
+        128,
+        "strongswan-starter",
+    ),
+]
 Timezone = Annotated[str, Spelling("a time zone", r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*", 64, "Europe/Helsinki")]
+Url = Annotated[
+    str,
+    Spelling(
+        "an HTTP URL of a host and a port",
+        rf"https?://{_DOMAIN}:\d{{1,5}}/?",
+        300,
+        "'http://proxy.example.net:3128'",
+    ),
+]
 SshKey = Annotated[
     str,
     Spelling(
@@ -258,6 +276,7 @@ Zone = Annotated[
     str, Spelling("a zone (a name, or _fw for the router itself)", r"_fw|[a-z](?:[a-z0-9-]*[a-z0-9])?", 32, "lan")
 ]
 ServicePorts = Annotated[str, Spelling("a port or a range of ports", r"\d{1,5}(?:-\d{1,5})?", 11, "'8000-8010'")]
+LogPrefix = Annotated[str, Spelling("a prefix of log entries", r"[A-Za-z0-9 ._:/+-]*", 60, "'from outside: '")]
 AddressRange = Annotated[str, Spelling("a range of addresses", rf"{_ADDRESS}-{_ADDRESS}", 91, "10.1.8.100-10.1.8.199")]
 MacAddress = Annotated[str, Spelling("a MAC address", r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}", 17, "'52:54:00:12:34:56'")]
 
@@ -295,13 +314,18 @@ Prefixes = Annotated[tuple[Prefix, ...], OneOrMany(), Field(max_length=64)]
 Interfaces = Annotated[tuple[Interface, ...], OneOrMany(), Field(max_length=16)]
 Names = Annotated[tuple[Name, ...], OneOrMany(), Field(max_length=64)]
 Zones = Annotated[tuple[Zone, ...], OneOrMany(), Field(max_length=64)]
+ServiceNames = Annotated[tuple[ServiceName, ...], OneOrMany(), Field(max_length=16)]
 Hosts = Annotated[tuple[Host, ...], OneOrMany(), Field(max_length=64)]
 
 Seconds = Annotated[float, Quantity("a time", _TIME, 0, 86400 * 366, whole=False, example="25ms")]
 WholeSeconds = Annotated[int, Quantity("a time in whole seconds", _TIME, 1, 86400 * 366, whole=True, example="10m")]
+Milliseconds = Annotated[float, Quantity("a time in whole milliseconds", _TIME, 0, 60, whole=False, example="100ms")]
 HoldingTime = Annotated[int, Quantity("an NHRP holding time", _TIME, 15, 65535, whole=True, example="600")]
 BfdInterval = Annotated[float, Quantity("a time between BFD packets", _TIME, 0.05, 10, whole=False, example="250ms")]
 BfdMultiplier = Annotated[int, Quantity("a BFD multiplier", _NONE, 2, 50, whole=True, example="3")]
+Advertisement = Annotated[
+    float, Quantity("a time between VRRP advertisements", _TIME, 0.1, 40, whole=False, example="500ms")
+]  # RFC 5798 5.2.7 has 12 bits of centiseconds
 BitsPerSecond = Annotated[int, Quantity("a rate in bits per second", _RATE, 1000, 1e12, whole=True, example="100M")]
 Fraction = Annotated[float, Quantity("a share", (("%", 0.01), ("", 1.0)), 0, 1, whole=False, example="0.1%")]
 Octets = Annotated[int, Quantity("an MTU in octets", _NONE, 576, 65535, whole=True, example="1500")]
@@ -310,6 +334,11 @@ GreKey = Annotated[int, Quantity("a GRE key", _NONE, 0, 4294967295, whole=True, 
 VlanId = Annotated[int, Quantity("a VLAN id", _NONE, 1, 4094, whole=True, example="8")]
 PortNumber = Annotated[int, Quantity("a port number", _NONE, 1, 65535, whole=True, example="1194")]
 Count = Annotated[int, Quantity("a count", _NONE, 1, 100000, whole=True, example="3")]
+V4Length = Annotated[int, Quantity("a prefix length", _NONE, 1, 32, whole=True, example="24")]
+V6Length = Annotated[int, Quantity("a prefix length", _NONE, 1, 128, whole=True, example="64")]
+IcmpType = Annotated[int, Quantity("an ICMP type", _NONE, 0, 255, whole=True, example="8")]
+NflogGroup = Annotated[int, Quantity("an NFLOG group", _NONE, 0, 65535, whole=True, example="5")]
+PolicyMark = Annotated[int, Quantity("a mark", _NONE, 1, 65535, whole=True, example="1")]
 Octet = Annotated[int, Quantity("a number from 1 to 255", _NONE, 1, 255, whole=True, example="64")]
 
 

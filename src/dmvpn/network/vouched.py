@@ -29,7 +29,7 @@ def foreign_peers(network: Network, member: Member) -> tuple[ForeignPeer, ...]:
 
 def vouched_prefixes(network: Network, member: Member) -> tuple[Prefix, ...]:
     """What it may announce; a hub: all that is internal."""
-    return network.prefixes if member.tunnel.role is Role.HUB else announced(member.place.site)
+    return network.prefixes if member.tunnel.role is Role.HUB else announced(member.place)
 
 
 def reachable_addresses(cloud: Cloud, member: Member) -> tuple[Address, ...]:

@@ -50,8 +50,7 @@ def _one(details: ErrorDetails) -> Worded:
         case "extra_forbidden":
             return _unknown_key(loc)
         case "missing":
-            inside = "the file" if len(loc) == 1 else str(loc[-2])
-            return Worded(Problem(loc[:-1], f"{inside} has no {loc[-1]}", f"add {loc[-1]}:"))
+            return Worded(Problem(loc[:-1], f"{_called(loc[:-1])} has no {loc[-1]}", f"add {loc[-1]}:"))
         case "enum" | "literal_error":
             return _unknown_word(loc, details["input"])
         case kind if kind == REFUSAL:
@@ -62,14 +61,25 @@ def _one(details: ErrorDetails) -> Worded:
             return Worded(Problem(loc, what, fix))
 
 
+def _called(loc: Key) -> str:
+    """What stands at a place, by its key; an item of a list by its number as well, as rules are called: rules[0]."""
+    if not loc:
+        return "the file"
+    return f"{_called(loc[:-1])}[{loc[-1]}]" if isinstance(loc[-1], int) else str(loc[-1])
+
+
 def _plain(details: ErrorDetails) -> tuple[str, str]:
-    word = str(details["loc"][-1]) if details["loc"] else "the file"
+    word = _called(details["loc"])
     value, context = details["input"], details.get("ctx", {})
     match details["type"]:
         case "model_type" if word in SECRETS:
             return f"{word} is in the file itself", f"write it to a file of its own and {word}: {{file: PATH}} here"
         case "model_type" | "model_attributes_type" | "dict_type":
-            fix = "begin with version: 1" if word == "the file" else f"write {word}: and its keys below it, or {{}}"
+            fix = f"write {word}: and its keys below it, or {{}}"
+            if word == "the file":
+                fix = "begin with version: 1"
+            elif word.endswith("]"):
+                fix = "write { } and its keys in between, or its keys below the hyphen"
             return f"{word} is {shown(value)} where a mapping belongs", fix
         case "tuple_type" | "list_type":
             return f"{word} is {shown(value)} where a list belongs", "write [ ] around it"
@@ -98,9 +108,9 @@ def _unknown_word(loc: Key, value: object) -> Worded:
     near = nearest(str(value), known)
     allowed = listed(known, last="or")
     if near:
-        problem = Problem(loc, f"{loc[-1]} is {shown(value)}", f"did you mean {near}? It can be {allowed}")
+        problem = Problem(loc, f"{_called(loc)} is {shown(value)}", f"did you mean {near}? It can be {allowed}")
         return Worded(problem, repair=Repair(loc, value=near))
-    return Worded(Problem(loc, f"{loc[-1]} is {shown(value)}", f"write {allowed}"))
+    return Worded(Problem(loc, f"{_called(loc)} is {shown(value)}", f"write {allowed}"))
 
 
 def nearest(word: str, known: tuple[str, ...]) -> str:

@@ -5,6 +5,7 @@ unknown here are skipped, so that a newer router can say more.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Self
 
 from dmvpn.nhrp.cie import address_of
@@ -29,9 +30,9 @@ class Candidates:
     observed: Endpoint | None = None
 
     @classmethod
-    def from_vendor(cls, vendor: VendorPrivate) -> Self | None:
+    def from_vendor(cls, vendor: VendorPrivate) -> "Candidates | None":
         """None for another vendor's extension. Raises Malformed, with the offset from where the data starts."""
-        return cls.decode(Cursor(vendor.data)) if vendor.oui == OUI else None
+        return _of(vendor.data) if vendor.oui == OUI else None
 
     @classmethod
     def decode(cls, data: Cursor) -> Self:
@@ -56,6 +57,11 @@ class Candidates:
         if self.observed is not None:
             data.append(_sub_tlv(OBSERVED, self.observed))
         return VendorPrivate(OUI, b"".join(data))
+
+
+@lru_cache(maxsize=4096)  # each registration's are read several times on its way
+def _of(data: bytes) -> Candidates:
+    return Candidates.decode(Cursor(data))
 
 
 def _endpoint(value: Cursor) -> Endpoint:

@@ -1,19 +1,35 @@
 """The Client Information Entry: one binding of a protocol address to an NBMA address. RFC 2332 5.2.0.1."""
 
-from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_network
-from typing import Self
+from typing import Final, Self
 
-from dmvpn.nhrp.cursor import Cursor, Malformed
+from dmvpn.nhrp.cursor import Cursor, Layout, Malformed
 from dmvpn.nhrp.events import Address, DropReason, Network
 from dmvpn.nhrp.numbers import LENGTH_MASK, PREFIX_WHOLE
+from dmvpn.nhrp.value import value
 
 IPV4_OCTETS = 4
 IPV6_OCTETS = 16
 SUBADDRESS_LIMIT_OCTETS = LENGTH_MASK
+# A hub hears the same addresses for hours: to find one takes a fifth of making it. Bounded, since peers choose them.
+ADDRESSES_KEPT: Final = 32_768
+_ipv4: Final = lru_cache(ADDRESSES_KEPT)(IPv4Address)
+_ipv6: Final = lru_cache(ADDRESSES_KEPT)(IPv6Address)
+_LAYOUT = Layout(
+    ("code", 1),
+    ("prefix length", 1),
+    ("unused", 2),
+    ("MTU", 2),
+    ("holding time", 2),
+    ("NBMA address length", 1),
+    ("NBMA subaddress length", 1),
+    ("protocol address length", 1),
+    ("preference", 1),
+)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Cie:
     """Wire: 12 octets, then NBMA address, NBMA subaddress and protocol address, each of which may be absent.
 
@@ -33,27 +49,41 @@ class Cie:
     @classmethod
     def decode(cls, octets: Cursor) -> Self:
         """One CIE off the cursor. Raises Malformed when it is cut short or an address has no known length."""
-        code = octets.number(1, "CIE code")
-        prefix_length = octets.number(1, "CIE prefix length")
-        octets.take(2, "CIE unused")
-        mtu_octets = octets.number(2, "CIE MTU")
-        holding_time_s = octets.number(2, "CIE holding time")
-        nbma_length = octets.number(1, "CIE NBMA address length") & LENGTH_MASK
-        subaddress_length = octets.number(1, "CIE NBMA subaddress length") & LENGTH_MASK
-        protocol_length = octets.number(1, "CIE protocol address length")
-        preference = octets.number(1, "CIE preference")
-        nbma = optional_address(octets, nbma_length, "CIE NBMA address")
-        nbma_subaddress = octets.take(subaddress_length, "CIE NBMA subaddress")
+        (
+            code,
+            prefix_length,
+            mtu_octets,
+            holding_time_s,
+            nbma_length,
+            subaddress_length,
+            protocol_length,
+            preference,
+        ) = octets.numbers(_LAYOUT, "CIE ")
+        nbma = optional_address(octets, nbma_length & LENGTH_MASK, "CIE NBMA address")
+        nbma_subaddress = octets.take(subaddress_length & LENGTH_MASK, "CIE NBMA subaddress")
         protocol = optional_address(octets, protocol_length, "CIE protocol address")
         return cls(code, prefix_length, mtu_octets, holding_time_s, preference, nbma, nbma_subaddress, protocol)
 
     def encode(self) -> bytes:
         nbma = self.nbma.packed if self.nbma else b""
         protocol = self.protocol.packed if self.protocol else b""
-        head = bytes((self.code, self.prefix_length, 0, 0))
-        head += self.mtu_octets.to_bytes(2, "big") + self.holding_time_s.to_bytes(2, "big")
-        lengths = bytes((len(nbma), len(self.nbma_subaddress), len(protocol), self.preference))
-        return head + lengths + nbma + self.nbma_subaddress + protocol
+        head = _LAYOUT.struct.pack(
+            self.code,
+            self.prefix_length,
+            self.mtu_octets,
+            self.holding_time_s,
+            len(nbma),
+            len(self.nbma_subaddress),
+            len(protocol),
+            self.preference,
+        )
+        return head + nbma + self.nbma_subaddress + protocol
+
+    def is_host(self, absent: Address) -> bool:
+        """Whether the entry covers one address alone; `absent` as for network()."""
+        if self.prefix_length in (0, PREFIX_WHOLE):
+            return True
+        return self.prefix_length >= (self.protocol or absent).max_prefixlen
 
     def network(self, absent: Address) -> Network:
         """What the entry covers. `absent` stands in for an absent protocol address (the header's).
@@ -76,9 +106,9 @@ def address_of(octets: Cursor, length: int, what: str) -> Address:
     start = octets.offset
     match length:
         case 4:
-            return IPv4Address(octets.take(length, what))
+            return _ipv4(octets.take(length, what))
         case 16:
-            return IPv6Address(octets.take(length, what))
+            return _ipv6(octets.take(length, what))
         case _:
             raise Malformed(DropReason.MALFORMED, start, f"{what}: length {length}, not 4 or 16")
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from dmvpn.nhrp.cache import Binding, BindingKind, Bindings
 from dmvpn.nhrp.candidates import Candidates
+from dmvpn.nhrp.cie import Cie
 from dmvpn.nhrp.cursor import Malformed
 from dmvpn.nhrp.events import (
     Action,
@@ -66,6 +67,7 @@ class Core:
     observed: dict[Address, Endpoint] = field(default_factory=dict)  # by hub: where it sees our IKE
     private: tuple[Endpoint, ...] = ()
     natted_as: Address | None = None  # our NBMA address as a foreign hub sees it
+    own_entries: dict[tuple[int, bool], Cie] = field(default_factory=dict)  # by family, and whether of our underlay
 
     def emit(self, action: Action) -> None:
         self.actions.append(action)
@@ -84,7 +86,8 @@ class Core:
 
     def _sealed(self, packet: Packet) -> Packet:
         if self.settings.authentication is None:
-            return packet.without_extension(CiscoAuthentication)
+            has_none = packet.extension(CiscoAuthentication) is None
+            return packet if has_none else packet.without_extension(CiscoAuthentication)
         return packet.with_extension(CiscoAuthentication(self.settings.authentication))
 
     def drop(self, reason: DropReason, sender: Address | None, detail: str) -> None:
@@ -102,7 +105,10 @@ class Core:
 
     def own_address(self, like: Address) -> Address | None:
         """Our overlay address of that family."""
-        return next((own for own in self.settings.protocol if own.version == like.version), None)
+        for own in self.settings.protocol:
+            if own.version == like.version:
+                return own
+        return None
 
     def is_own(self, address: Address) -> bool:
         return address in self.settings.protocol
@@ -169,7 +175,10 @@ class Core:
         return underlay
 
     def is_own_nbma(self, nbma: Address | None) -> bool:
-        return nbma is not None and nbma in (self.settings.nbma, self.settings.underlay_nbma)
+        settings = self.settings
+        if nbma is None:
+            return False
+        return nbma == settings.nbma or (settings.underlay_nbma is not None and nbma == settings.underlay_nbma)
 
     def underlay_through(self, hub: Address) -> Address | None:
         """Where foreign routers reach us, as this hub of ours vouches for it: where it sees our IKE come from."""

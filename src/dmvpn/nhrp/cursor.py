@@ -1,6 +1,8 @@
 """Reading octets with bounds: every read names what it reads, so that a fault names what is missing, and where."""
 
+import struct
 from dataclasses import dataclass, field
+from typing import Final
 
 from dmvpn.errors import Fault
 from dmvpn.nhrp.events import DropReason
@@ -17,6 +19,21 @@ class Malformed(Fault):
         self.offset = offset
         self.detail = detail
         super().__init__(f"octet {offset}", detail)
+
+
+class Layout:
+    """Numbers that follow each other, most significant octet first, each with its name and its octets: 1, 2 or 4.
+
+    They are read in one go. A name that begins with `unused` is passed over.
+    """
+
+    UNUSED: Final = "unused"
+
+    def __init__(self, *rows: tuple[str, int]) -> None:
+        self.rows: Final = rows
+        letters = {1: "B", 2: "H", 4: "I"}
+        kept = (f"{size}x" if name.startswith(self.UNUSED) else letters[size] for name, size in rows)
+        self.struct: Final = struct.Struct("!" + "".join(kept))
 
 
 @dataclass(slots=True)
@@ -40,15 +57,24 @@ class Cursor:
 
     def take(self, count: int, what: str) -> bytes:
         """The next `count` octets."""
-        if count > self.left:
-            raise Malformed(DropReason.MALFORMED, self.offset, f"{what}: {count} octets needed, {self.left} left")
-        start = self.offset
-        self.offset += count
-        return self.octets[start : self.offset]
+        start, left = self.offset, self.end - self.offset
+        if count > left:
+            raise Malformed(DropReason.MALFORMED, start, f"{what}: {count} octets needed, {left} left")
+        self.offset = end = start + count
+        return self.octets[start:end]
 
     def number(self, count: int, what: str) -> int:
         """The next `count` octets as an unsigned number, most significant octet first."""
         return int.from_bytes(self.take(count, what), "big")
+
+    def numbers(self, layout: Layout, of: str = "") -> tuple[int, ...]:
+        """All numbers of the layout; `of` stands before their names in a fault."""
+        start = self.offset
+        if layout.struct.size > self.end - start:
+            for name, size in layout.rows:
+                self.take(size, f"{of}{name}")
+        self.offset = start + layout.struct.size
+        return layout.struct.unpack_from(self.octets, start)
 
     def rest(self) -> bytes:
         """All octets up to the end."""
@@ -57,5 +83,7 @@ class Cursor:
     def part(self, count: int, what: str) -> "Cursor":
         """A cursor over the next `count` octets only; offsets stay those of the whole."""
         start = self.offset
-        self.take(count, what)
-        return Cursor(self.octets, start, self.offset)
+        if count > self.end - start:
+            self.take(count, what)
+        self.offset = end = start + count
+        return Cursor(self.octets, start, end)

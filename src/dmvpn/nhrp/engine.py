@@ -21,6 +21,7 @@ from dmvpn.nhrp.events import (
     RouteGone,
     SecurityDown,
     SecurityUp,
+    Send,
     Used,
     Verdict,
 )
@@ -75,6 +76,14 @@ class Engine:
         self._dispatch(received)
         return self._taken()
 
+    def repeated(self, octets: bytes, sender: Address, now: float) -> Send | None:
+        """The short way for most of what a hub receives, a registration said again: its answer; None for all else.
+
+        Nothing else is done then, and receive() with the same packet would have given this answer.
+        """
+        self._core.now = now
+        return self._machines.server.repeated(octets, sender)
+
     def advance(self, now: float) -> list[Action]:
         """Do what is due."""
         self._core.now = now
@@ -96,6 +105,14 @@ class Engine:
         """Whom a shortcut has bound to this next hop."""
         return self._machines.shortcuts.nbma_of(gateway)
 
+    def needs(self, nbma: Address) -> bool:
+        """Whether this cloud has a use for an SA with the peer."""
+        return self._machines.security.needs(nbma)
+
+    def answers(self, nbma: Address) -> bool:
+        """Whether packets go to the peer and come back, as far as this cloud probes it."""
+        return self._machines.paths.answers(nbma)
+
     def view(self, now: float) -> View:
         self._core.now = now
         return survey(self._core, self._machines)
@@ -108,14 +125,16 @@ class Engine:
 
     def _dispatch(self, received: Input) -> None:
         match received:
-            case Received() | Hairpin() | NeighbourMissing() | Used():
+            case Received(octets, sender):  # first, and at once: of thousands a second all but a few are these
+                self._reception.packet(octets, sender)
+            case Hairpin() | NeighbourMissing() | Used():
                 self._traffic(received)
             case SecurityUp() | SecurityDown() | Verdict():
                 self._trust(received)
             case RouteChanged() | RouteGone():
                 self._route(received)
             case OwnEndpoints(private):
-                self._core.private = private
+                self._machines.own_endpoints(private)
             case Refused(action, reason):
                 self._refused(action, reason)
             case Forget(prefix):
@@ -123,10 +142,8 @@ class Engine:
             case _:
                 assert_never(received)
 
-    def _traffic(self, received: Received | Hairpin | NeighbourMissing | Used) -> None:
+    def _traffic(self, received: Hairpin | NeighbourMissing | Used) -> None:
         match received:
-            case Received(octets, sender):
-                self._reception.packet(octets, sender)
             case Hairpin():
                 self._machines.indications.hairpin(received)
             case NeighbourMissing(protocol):

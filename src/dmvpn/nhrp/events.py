@@ -1,8 +1,9 @@
 """The engine's doors: what it is told (inputs) and what it asks for (actions). Both unions are closed."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from dmvpn.nhrp.value import value
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -13,7 +14,7 @@ class Role(StrEnum):
     SPOKE = "spoke"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Endpoint:
     """Where IKE may reach a peer: an underlay address and a UDP port."""
 
@@ -21,7 +22,7 @@ class Endpoint:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HubSetting:
     """A next hop server as its client must know it. `protocol` has one address for each family of the overlay."""
 
@@ -31,7 +32,7 @@ class HubSetting:
     ours: bool  # ours: candidates and direct probes; else plain RFC 2332 and Cisco
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EngineSettings:
     """One cloud on one router. Times are seconds. The defaults are those of docs/nhrp.md."""
 
@@ -60,7 +61,7 @@ class EngineSettings:
 # ---------------------------------------------------------------- inputs
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Received:
     """An NHRP PDU from the tunnel. `sender` is the outer source address (None: the kernel did not say)."""
 
@@ -68,7 +69,7 @@ class Received:
     sender: Address | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SecurityUp:
     """An SA with this NBMA address is up and the peer's claims are known to the data plane.
 
@@ -79,13 +80,13 @@ class SecurityUp:
     observed: Endpoint | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SecurityDown:
     nbma: Address
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Verdict:
     """The answer to an Authorise action, by its ticket. `reason` is empty when allowed."""
 
@@ -103,7 +104,7 @@ class Egress(StrEnum):
     UNREACHABLE = "unreachable"  # unreachable, blackhole or prohibit
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RouteChanged:
     """The best route of a prefix outside the shortcut table; a whole dump is the same input for each row."""
 
@@ -113,12 +114,12 @@ class RouteChanged:
     device: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RouteGone:
     prefix: Network
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Hairpin:
     """A packet came in from the overlay and leaves by it again. `packet` is its head, from the IP header on."""
 
@@ -126,28 +127,28 @@ class Hairpin:
     sender: Address  # NBMA address that delivered it
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NeighbourMissing:
     """The kernel asks who this next hop is (RTM_GETNEIGH)."""
 
     protocol: Address
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Used:
     """Traffic went to this NBMA address since the last report."""
 
     nbma: Address
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OwnEndpoints:
     """This router's own candidates beside the public one that a hub reports: its uplink addresses."""
 
     private: tuple[Endpoint, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refused:
     """The kernel refused to perform an action; the engine must not believe in it."""
 
@@ -155,7 +156,7 @@ class Refused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Forget:
     """An operator's purge: drop what is known about this prefix or address (None: all that was learned)."""
 
@@ -181,19 +182,19 @@ Input = (
 # ---------------------------------------------------------------- actions
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Send:
     octets: bytes
     nbma: Address
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BindNeighbour:
     protocol: Address
     nbma: Address
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UnbindNeighbour:
     """`refused` answers the kernel's question with "nobody" (NUD_FAILED) instead of taking an entry away."""
 
@@ -201,7 +202,7 @@ class UnbindNeighbour:
     refused: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class InstallRoute:
     """A shortcut: `prefix` via `gateway` (whose neighbour entry is bound) in the shortcut table."""
 
@@ -210,12 +211,12 @@ class InstallRoute:
     mtu_octets: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RemoveRoute:
     prefix: Network
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WantSecurity:
     """An SA with this peer is wanted; asked again it is a no-op. Answered by SecurityUp or SecurityDown."""
 
@@ -223,21 +224,21 @@ class WantSecurity:
     candidates: tuple[Endpoint, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RestartSecurity:
     """The path is dead although the SA stands: terminate and initiate. Followed by SecurityDown, then Up or not."""
 
     nbma: Address
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReleaseSecurity:
     """Nothing needs this SA any more."""
 
     nbma: Address
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Authorise:
     """May the peer behind `nbma` have `protocol` bound to it and, where given, traffic for `prefix`?"""
 
@@ -270,7 +271,7 @@ class DropReason(StrEnum):
     LIMIT = "limit"  # a table is full
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Dropped:
     reason: DropReason
     sender: Address | None
@@ -293,7 +294,7 @@ class Happening(StrEnum):
     REDIRECTED = "redirected"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Log:
     happening: Happening
     subject: str  # the prefix, address or name it is about

@@ -4,15 +4,18 @@ Wire: C(1) u(1) type(14) length(16) value, the last one End (type 0, compulsory,
 station must not change it.
 """
 
+import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
+from functools import lru_cache
 from hmac import compare_digest
 from typing import ClassVar, Final, Self
 
 from dmvpn.nhrp.cie import Cie
 from dmvpn.nhrp.cursor import Cursor, Malformed
 from dmvpn.nhrp.events import DropReason
+from dmvpn.nhrp.value import value
 
 COMPULSORY_BIT: Final = 0x8000
 TYPE_MASK: Final = 0x3FFF  # bit 0x4000 is unused: ignored when received, never sent
@@ -21,6 +24,10 @@ END_TYPE: Final = 0
 END: Final = bytes.fromhex("80000000")
 CLEAR_TEXT: Final = 1  # Cisco's authentication scheme
 OUI_OCTETS: Final = 3
+# What a hub hears differs little from client to client and from hour to hour, so what was decoded is kept.
+KEPT: Final = 4096
+KEPT_OCTETS: Final = 64
+_HEAD: Final = struct.Struct("!HH")
 
 
 class OnTransit(StrEnum):
@@ -32,7 +39,7 @@ class OnTransit(StrEnum):
     REPLACE = "replace"  # belongs to one hop: checked, then written anew
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ResponderAddress:
     """Who answered: empty in a request, one CIE of the station that built the reply. RFC 2332 5.3.1.
 
@@ -52,7 +59,7 @@ class ResponderAddress:
         return self.cie.encode() if self.cie else b""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ForwardTransit:
     """The stations a request went through, each by its own CIE. RFC 2332 5.3.2."""
 
@@ -69,7 +76,7 @@ class ForwardTransit:
         return _octets(self.cies)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReverseTransit:
     """The stations a reply went through. RFC 2332 5.3.3."""
 
@@ -86,7 +93,7 @@ class ReverseTransit:
         return _octets(self.cies)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CiscoAuthentication:
     """The password of the cloud in clear text, as IOS sends it. RFC 2332 5.3.4 has the type, Cisco the value.
 
@@ -113,7 +120,7 @@ class CiscoAuthentication:
         return compare_digest(self.encode(), CiscoAuthentication(password).encode())
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class VendorPrivate:
     """Whatever the vendor with this OUI defined. RFC 2332 5.3.5. A packet may carry several."""
 
@@ -132,7 +139,7 @@ class VendorPrivate:
         return self.oui + self.data
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CiscoNat:
     """Real NBMA addresses of protocol addresses, as CIEs. Cisco; the rules are in nhrp/client.py and server.py.
 
@@ -152,7 +159,7 @@ class CiscoNat:
         return _octets(self.cies)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Unknown:
     """An extension no class is registered for, raw. Compulsory ones a responder must refuse (error 1)."""
 
@@ -186,28 +193,43 @@ def type_of(extension: Extension) -> int:
 def decode_one(octets: Cursor) -> Extension | None:
     """The next extension; None for End. Raises Malformed if its value is cut short or runs on."""
     start = octets.offset
-    head = octets.number(2, "extension type")
+    if octets.left < EXTENSION_HEAD_OCTETS:
+        kind = octets.number(2, "extension type") & TYPE_MASK
+        octets.number(2, f"length of extension {kind}")
+    head, length = _HEAD.unpack_from(octets.octets, start)
+    octets.offset = start + EXTENSION_HEAD_OCTETS
     kind = head & TYPE_MASK
-    compulsory = bool(head & COMPULSORY_BIT)
-    length = octets.number(2, f"length of extension {kind}")
-    value = octets.part(length, f"extension {kind}")
+    value = octets.take(length, f"extension {kind}")
     if kind == END_TYPE:
         if length:
             raise Malformed(DropReason.MALFORMED, start, f"the end of the extensions has {length} octets, not 0")
         return None
+    try:
+        return _kept(head, value) if length <= KEPT_OCTETS else _decode(head, value)
+    except Malformed as fault:
+        raise Malformed(fault.reason, start + EXTENSION_HEAD_OCTETS + fault.offset, fault.detail) from fault
+
+
+def _decode(head: int, octets: bytes) -> Extension:
+    """By its first two octets and its value. Raises Malformed; its offset counts from where the value begins."""
+    kind, compulsory = head & TYPE_MASK, bool(head & COMPULSORY_BIT)
     known = _BY_TYPE.get(kind)
     if known is None:
-        return Unknown(kind, compulsory, value.rest())
+        return Unknown(kind, compulsory, octets)
+    value = Cursor(octets)
     extension = known.decode(value, compulsory=compulsory)
     if value.left:
         raise Malformed(DropReason.MALFORMED, value.offset, f"extension {kind}: {value.left} octets too many")
     return extension
 
 
+_kept: Final = lru_cache(KEPT)(_decode)
+
+
 def encode_one(extension: Extension) -> bytes:
     value = extension.encode()
     head = type_of(extension) | (COMPULSORY_BIT if extension.compulsory else 0)
-    return head.to_bytes(2, "big") + len(value).to_bytes(2, "big") + value
+    return _HEAD.pack(head, len(value)) + value
 
 
 def decode_all(octets: Cursor) -> tuple[Extension, ...]:

@@ -66,6 +66,11 @@ class Paths:
         path = self._paths.get(nbma)
         return path is not None and path.state is PathState.ALIVE
 
+    def answers(self, nbma: Address) -> bool:
+        """Whether the last probe but one was answered, or the last: packets go there and come back."""
+        path = self._paths.get(nbma)
+        return path is not None and path.state is PathState.ALIVE and path.unanswered <= 1
+
     def watch(self, nbma: Address, protocol: Address, user: str, interval_s: float) -> None:
         """Probe it from now on; its SA is up."""
         path = self._paths.get(nbma)
@@ -93,8 +98,14 @@ class Paths:
 
     def security_up(self, nbma: Address) -> None:
         path = self._paths.get(nbma)
-        if path is not None and path.state is PathState.WAITING:
+        if path is None:
+            return
+        if path.state is PathState.WAITING:
             self._begin(path)
+        elif path.state is PathState.ALIVE and path.unanswered:
+            # Another SA in place of one that died: what went unanswered through that says nothing of this.
+            self._forget_sent(path)
+            self._probe(path)
 
     def security_down(self, nbma: Address) -> None:
         path = self._paths.get(nbma)

@@ -56,6 +56,12 @@ class Machines:
         self.server.security_down(nbma)
         self.requesters.security_down(nbma)
 
+    def own_endpoints(self, private: tuple[Endpoint, ...]) -> None:
+        """Where peers find us: hubs are told of a change at once, and tell others."""
+        if private != self._core.private:
+            self._core.private = private
+            self.client.renew()
+
     def forget(self, prefix: Network | None) -> None:
         self.invalidation.forget(prefix)
         self.server.forget(prefix)

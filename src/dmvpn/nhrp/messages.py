@@ -1,6 +1,6 @@
 """The packets this engine originates. Extensions in IOS's order: responder, transit, NAT, vendor."""
 
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import Final
 
 from dmvpn.nhrp.candidates import OUI, Candidates
@@ -59,8 +59,13 @@ def entry(
 
 def own_entry(core: Core, like: Address, towards: Address | None = None) -> Cie:
     """This station, in a packet about addresses of that family to the router at `towards`."""
-    own = core.own_address(like)
-    return entry(core, prefix_length=like.max_prefixlen, nbma=core.own_nbma(towards), protocol=own)
+    nbma = core.own_nbma(towards)
+    which = (like.version, nbma is core.settings.nbma)
+    known = core.own_entries.get(which)
+    if known is None:
+        own = core.own_address(like)
+        known = core.own_entries[which] = entry(core, prefix_length=like.max_prefixlen, nbma=nbma, protocol=own)
+    return known
 
 
 def _own_nat(core: Core, own: Address, real: Address | None) -> CiscoNat:
@@ -124,51 +129,66 @@ def resolution_request(core: Core, own: Address, destination: Address, request_i
 
 
 def reply_to(
-    core: Core, request: Packet, kind: Kind, cies: tuple[Cie, ...], flags: int, requester: Address | None = None
+    core: Core,
+    request: Packet,
+    kind: Kind,
+    cies: tuple[Cie, ...],
+    flags: int,
+    requester: Address | None = None,
+    *,
+    nat: CiscoNat | None = None,
+    candidates: Candidates | None = None,
+    destination: Address | None = None,
 ) -> Packet:
-    """A reply: source and destination stay, and it has no extension that the request had not."""
-    extensions: list[Extension] = []
+    """A reply: source and destination stay, and it has no extension that the request had not.
+
+    Unless given, `nat` is the request's, `candidates` are our own, and `destination` is the request's.
+    """
+    return Packet(
+        kind,
+        CISCO_HOP_COUNT,
+        flags,
+        request.request_id,
+        request.source_nbma,
+        request.source_protocol,
+        request.destination_protocol if destination is None else destination,
+        cies,
+        tuple(_answers(core, request, requester, nat, candidates)),
+        request.source_subaddress,
+    )
+
+
+def _answers(
+    core: Core, request: Packet, requester: Address | None, nat: CiscoNat | None, candidates: Candidates | None
+) -> Iterator[Extension]:
+    """The reply's extensions, in the request's order."""
+    told = False
     for extension in request.extensions:
         match extension:
             case ResponderAddress():
-                extensions.append(ResponderAddress(own_entry(core, request.source_protocol, requester)))
+                yield ResponderAddress(own_entry(core, request.source_protocol, requester))
             case ReverseTransit():
-                extensions.append(ReverseTransit())
-            case ForwardTransit():
-                extensions.append(extension)
+                yield ReverseTransit()
+            case CiscoNat() if nat is not None:  # in place of the first, and of any other
+                yield from (nat,) if extension is request.extension(CiscoNat) else ()
+            case ForwardTransit() | CiscoNat():
+                yield extension
             case VendorPrivate() if extension.oui == OUI:
-                extensions.append(core.candidates().to_vendor())
-            case CiscoNat() | VendorPrivate():
-                extensions.append(extension)
+                yield from () if told else ((core.candidates() if candidates is None else candidates).to_vendor(),)
+                told = True
+            case VendorPrivate():
+                yield extension
             case _:
                 pass  # authentication is written at sending; what is unknown cannot be answered
-    return replace(
-        request,
-        kind=kind,
-        hop_count=CISCO_HOP_COUNT,
-        flags=flags,
-        cies=cies,
-        extensions=tuple(extensions),
-    )
 
 
 def resolution_reply(core: Core, request: Packet, cie: Cie, requester: Address, *, authoritative: bool) -> Packet:
     flags = request.flags & KEPT_IN_REPLY
     if authoritative:
         flags |= ResolutionFlag.A | ResolutionFlag.D
-    reply = reply_to(core, request, Kind.RESOLUTION_REPLY, (cie,), flags, requester)
     own = core.own_address(request.source_protocol)
-    if own is not None and reply.extension(CiscoNat) is not None:
-        reply = reply.with_extension(_own_nat(core, own, core.natted_as))
-    return reply
-
-
-def registration_reply(
-    core: Core, request: Packet, cies: tuple[Cie, ...], observed: Candidates, client: Address
-) -> Packet:
-    """The flags are the request's. `observed` goes to those who sent candidates of their own."""
-    reply = reply_to(core, request, Kind.REGISTRATION_REPLY, cies, request.flags, client)
-    return reply if request.candidates() is None else reply.with_candidates(observed)
+    nat = None if own is None else _own_nat(core, own, core.natted_as)
+    return reply_to(core, request, Kind.RESOLUTION_REPLY, (cie,), flags, requester, nat=nat)
 
 
 def purge_request(

@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 from dmvpn.nhrp.candidates import OUI, Candidates
 from dmvpn.nhrp.checksum import checksum
 from dmvpn.nhrp.cie import IPV4_OCTETS, IPV6_OCTETS, Cie, address_of, prefix_length_is_valid
-from dmvpn.nhrp.cursor import Cursor, Malformed
+from dmvpn.nhrp.cursor import Cursor, Layout, Malformed
 from dmvpn.nhrp.events import Address, DropReason
 from dmvpn.nhrp.extensions import (
     EXTENSION_HEAD_OCTETS,
@@ -28,12 +28,13 @@ from dmvpn.nhrp.numbers import (
     VERSION,
     Kind,
 )
+from dmvpn.nhrp.value import value
 
 MALFORMED: Final = DropReason.MALFORMED
 INDICATIONS: Final = (Kind.ERROR_INDICATION, Kind.TRAFFIC_INDICATION)  # a payload and a code, no CIEs and no id
 NBMA_OCTETS: Final = {NBMA_IPV4: IPV4_OCTETS, NBMA_IPV6: IPV6_OCTETS}
 PROTOCOL_OCTETS: Final = {PROTOCOL_IPV4: IPV4_OCTETS, PROTOCOL_IPV6: IPV6_OCTETS}
-KINDS: Final = frozenset(Kind)
+KINDS: Final = {int(kind): kind for kind in Kind}  # by number: making an enum of one takes ten times as long
 PROTOCOL_AT: Final = 2  # offsets of the fixed header's fields that a fault points at
 SIZE_AT: Final = 10
 CHECKSUM_AT: Final = 12
@@ -45,10 +46,29 @@ NBMA_LENGTH_AT: Final = 18
 CISCO_TRAILER: Final = bytes(16)
 OFFENDING_LIMIT_OCTETS: Final = 512
 
+# RFC 2332: SNAP is ignored when received; the checksum is looked at before, and over all octets.
+_FIXED: Final = Layout(
+    ("address family", 2),
+    ("protocol type", 2),
+    ("unused: SNAP", 1),
+    ("unused: SNAP", 4),
+    ("hop count", 1),
+    ("packet length", 2),
+    ("unused: checksum", 2),
+    ("extension offset", 2),
+    ("version", 1),
+    ("packet type", 1),
+    ("source NBMA length", 1),
+    ("source NBMA subaddress length", 1),
+)
+_MANDATORY: Final = Layout(
+    ("source protocol length", 1), ("destination protocol length", 1), ("flags", 2), ("request id", 4)
+)
+
 E_ = TypeVar("E_", bound=Extension)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Packet:
     """Source and destination are not swapped in a reply: the source is the station that asked.
 
@@ -78,24 +98,34 @@ class Packet:
         destination = self.destination_protocol.packed
         indication = self.kind in INDICATIONS
         number = self.error_code << 16 | self.error_offset if indication else self.request_id
-        mandatory = bytes((len(source), len(destination))) + self.flags.to_bytes(2, "big") + number.to_bytes(4, "big")
+        mandatory = _MANDATORY.struct.pack(len(source), len(destination), self.flags, number)
         mandatory += source_nbma + self.source_subaddress + source + destination
         mandatory += self.payload if indication else b"".join(cie.encode() for cie in self.cies)
         extensions = encode_all(self.extensions)
         extensions_at = HEADER_OCTETS + len(mandatory) if extensions else 0
         size = HEADER_OCTETS + len(mandatory) + len(extensions)
         _refuse_oversized(size)
-
-        head = (NBMA_IPV4 if self.source_nbma.version == 4 else NBMA_IPV6).to_bytes(2, "big")
-        head += (PROTOCOL_IPV4 if self.source_protocol.version == 4 else PROTOCOL_IPV6).to_bytes(2, "big")
-        head += bytes(5) + bytes((self.hop_count,)) + size.to_bytes(2, "big")
-        tail = extensions_at.to_bytes(2, "big")
-        tail += bytes((VERSION, self.kind, len(source_nbma), len(self.source_subaddress))) + mandatory + extensions
-        return head + checksum(head + tail).to_bytes(2, "big") + tail
+        fixed = _FIXED.struct.pack(
+            NBMA_IPV4 if self.source_nbma.version == 4 else NBMA_IPV6,
+            PROTOCOL_IPV4 if self.source_protocol.version == 4 else PROTOCOL_IPV6,
+            self.hop_count,
+            size,
+            extensions_at,
+            VERSION,
+            self.kind,
+            len(source_nbma),
+            len(self.source_subaddress),
+        )
+        rest = mandatory + extensions
+        sealed = checksum(fixed + rest).to_bytes(2, "big")
+        return fixed[:CHECKSUM_AT] + sealed + fixed[CHECKSUM_AT + 2 :] + rest
 
     def extension(self, wanted: type[E_]) -> E_ | None:
         """The first extension of a class."""
-        return next((extension for extension in self.extensions if isinstance(extension, wanted)), None)
+        for extension in self.extensions:
+            if isinstance(extension, wanted):
+                return extension
+        return None
 
     def with_extension(self, extension: Extension) -> "Packet":
         """The packet with this extension in place of the first it supersedes (same type, same OUI), else as the last.
@@ -110,13 +140,13 @@ class Packet:
 
     def without_extension(self, unwanted: type[Extension]) -> "Packet":
         kept = tuple(extension for extension in self.extensions if not isinstance(extension, unwanted))
-        return replace(self, extensions=kept)
+        return self if len(kept) == len(self.extensions) else replace(self, extensions=kept)
 
     def candidates(self) -> Candidates | None:
         """Those of our own vendor extension. Never raises on a packet that came from decode()."""
         for extension in self.extensions:
             if isinstance(extension, VendorPrivate) and extension.oui == OUI:
-                return Candidates.decode(Cursor(extension.data))
+                return Candidates.from_vendor(extension)
         return None
 
     def without_candidates(self) -> "Packet":
@@ -140,19 +170,19 @@ def decode(octets: bytes) -> Packet:
     if checksum(octets[: fixed.size]):
         raise Malformed(DropReason.CHECKSUM, CHECKSUM_AT, "the checksum is wrong")
     cursor = Cursor(octets, HEADER_OCTETS, fixed.size)
-    packet = _addresses(cursor, fixed)
+    head = _Mandatory.decode(cursor, fixed)
     extensions: tuple[Extension, ...] = ()
     if fixed.extensions_at:
         if not cursor.offset <= fixed.extensions_at <= fixed.size:
             what = f"extension offset {fixed.extensions_at}, not from {cursor.offset} to {fixed.size}"
             raise Malformed(MALFORMED, EXTENSION_OFFSET_AT, what)
         extensions = decode_all(Cursor(octets, fixed.extensions_at, fixed.size))
-        _check_candidates(octets, fixed.extensions_at, extensions)
+        _check_candidates(fixed.extensions_at, extensions)
         cursor.end = fixed.extensions_at
-    if packet.kind in INDICATIONS:
+    if fixed.kind in INDICATIONS:
         # Bounded by the extensions, not by what the triggering packet says of its own length: it is a packet's head.
-        return replace(packet, payload=cursor.rest(), extensions=extensions)
-    return replace(packet, cies=_cies(cursor, packet), extensions=extensions)
+        return head.packet(fixed, extensions=extensions, payload=cursor.rest())
+    return head.packet(fixed, extensions=extensions, cies=_cies(cursor, head))
 
 
 def decode_head(octets: bytes) -> Packet:
@@ -161,7 +191,8 @@ def decode_head(octets: bytes) -> Packet:
     Neither checksum nor length are looked at; entries and extensions are left out. Raises Malformed as decode() does.
     """
     cursor = Cursor(octets)
-    return _addresses(cursor, _Fixed.decode(cursor))
+    fixed = _Fixed.decode(cursor)
+    return _Mandatory.decode(cursor, fixed).packet(fixed)
 
 
 def offending(octets: bytes) -> bytes:
@@ -169,7 +200,7 @@ def offending(octets: bytes) -> bytes:
     return octets[:OFFENDING_LIMIT_OCTETS] + CISCO_TRAILER
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Fixed:
     """The fixed header as far as decoding needs it."""
 
@@ -185,19 +216,19 @@ class _Fixed:
     @classmethod
     def decode(cls, octets: Cursor) -> "_Fixed":
         """Raises Malformed. The version is looked at first: another version may have put all else elsewhere."""
-        head = octets.take(HEADER_OCTETS, "fixed header")
-        field_of = Cursor(head)
-        family = field_of.number(2, "address family")
-        protocol = field_of.number(2, "protocol type")
-        field_of.take(5, "SNAP")  # RFC 2332: ignored when received
-        hop_count = field_of.number(1, "hop count")
-        size = field_of.number(2, "packet length")
-        field_of.take(2, "checksum")
-        extensions_at = field_of.number(2, "extension offset")
-        version = field_of.number(1, "version")
-        kind = field_of.number(1, "packet type")
-        nbma_length = field_of.number(1, "source NBMA length") & LENGTH_MASK
-        subaddress_length = field_of.number(1, "source NBMA subaddress length") & LENGTH_MASK
+        if octets.left < HEADER_OCTETS:
+            octets.take(HEADER_OCTETS, "fixed header")
+        (
+            family,
+            protocol,
+            hop_count,
+            size,
+            extensions_at,
+            version,
+            kind,
+            nbma_length,
+            subaddress_length,
+        ) = octets.numbers(_FIXED)
         if version != VERSION:
             raise Malformed(DropReason.VERSION, VERSION_AT, f"version {version}, not {VERSION}")
         if family not in NBMA_OCTETS:
@@ -213,64 +244,99 @@ class _Fixed:
             hop_count,
             size,
             extensions_at,
-            Kind(kind),
-            nbma_length,
-            subaddress_length,
+            KINDS[kind],
+            nbma_length & LENGTH_MASK,
+            subaddress_length & LENGTH_MASK,
         )
 
 
-def _addresses(octets: Cursor, fixed: _Fixed) -> Packet:
-    """The mandatory part up to the entries or the payload. The cursor stands behind the fixed header."""
-    start = octets.offset
-    source_length = octets.number(1, "source protocol length")
-    destination_length = octets.number(1, "destination protocol length")
-    flags = octets.number(2, "flags")
-    number = octets.number(4, "request id")
-    for at, length, wanted, what in (
-        (NBMA_LENGTH_AT, fixed.nbma_length, fixed.nbma_octets, "source NBMA address"),
-        (start, source_length, fixed.protocol_octets, "source protocol address"),
-        (start + 1, destination_length, fixed.protocol_octets, "destination protocol address"),
-    ):
-        if length != wanted:
-            raise Malformed(MALFORMED, at, f"{what}: length {length}, not {wanted}")
-    indication = fixed.kind in INDICATIONS
-    return Packet(
-        kind=fixed.kind,
-        hop_count=fixed.hop_count,
-        flags=flags,
-        request_id=0 if indication else number,
-        error_code=number >> 16 if indication else 0,
-        error_offset=number & 0xFFFF if indication else 0,
-        source_nbma=address_of(octets, fixed.nbma_length, "source NBMA address"),
-        source_subaddress=octets.take(fixed.subaddress_length, "source NBMA subaddress"),
-        source_protocol=address_of(octets, source_length, "source protocol address"),
-        destination_protocol=address_of(octets, destination_length, "destination protocol address"),
-    )
+@dataclass(slots=True)
+class _Mandatory:
+    """The mandatory part up to the entries or the payload."""
+
+    flags: int
+    number: int
+    source_nbma: Address
+    source_subaddress: bytes
+    source_protocol: Address
+    destination_protocol: Address
+
+    @classmethod
+    def decode(cls, octets: Cursor, fixed: _Fixed) -> "_Mandatory":
+        """The cursor stands behind the fixed header. Raises Malformed."""
+        start = octets.offset
+        source_length, destination_length, flags, number = octets.numbers(_MANDATORY)
+        if fixed.nbma_length != fixed.nbma_octets:
+            raise _wrong_length(NBMA_LENGTH_AT, "source NBMA", fixed.nbma_length, fixed.nbma_octets)
+        if source_length != fixed.protocol_octets:
+            raise _wrong_length(start, "source protocol", source_length, fixed.protocol_octets)
+        if destination_length != fixed.protocol_octets:
+            raise _wrong_length(start + 1, "destination protocol", destination_length, fixed.protocol_octets)
+        return cls(
+            flags,
+            number,
+            address_of(octets, fixed.nbma_length, "source NBMA address"),
+            octets.take(fixed.subaddress_length, "source NBMA subaddress"),
+            address_of(octets, source_length, "source protocol address"),
+            address_of(octets, destination_length, "destination protocol address"),
+        )
+
+    def packet(
+        self,
+        fixed: _Fixed,
+        *,
+        cies: tuple[Cie, ...] = (),
+        extensions: tuple[Extension, ...] = (),
+        payload: bytes = b"",
+    ) -> Packet:
+        indication = fixed.kind in INDICATIONS
+        return Packet(
+            fixed.kind,
+            fixed.hop_count,
+            self.flags,
+            0 if indication else self.number,
+            self.source_nbma,
+            self.source_protocol,
+            self.destination_protocol,
+            cies,
+            extensions,
+            self.source_subaddress,
+            self.number >> 16 if indication else 0,
+            self.number & 0xFFFF if indication else 0,
+            payload,
+        )
 
 
-def _cies(octets: Cursor, packet: Packet) -> tuple[Cie, ...]:
+def _wrong_length(at: int, whose: str, length: int, wanted: int) -> Malformed:
+    return Malformed(MALFORMED, at, f"{whose} address: length {length}, not {wanted}")
+
+
+def _cies(octets: Cursor, head: _Mandatory) -> tuple[Cie, ...]:
     """The entries of the mandatory part. They bind, so their addresses must be of the packet's own families."""
     cies = []
     while octets.left:
         start = octets.offset
         cie = Cie.decode(octets)
-        if cie.nbma is not None and cie.nbma.version != packet.source_nbma.version:
+        if cie.nbma is not None and cie.nbma.version != head.source_nbma.version:
             raise Malformed(MALFORMED, start, "CIE NBMA address: not of the packet's address family")
-        if cie.protocol is not None and cie.protocol.version != packet.source_protocol.version:
+        if cie.protocol is not None and cie.protocol.version != head.source_protocol.version:
             raise Malformed(MALFORMED, start, "CIE protocol address: not of the packet's protocol type")
-        if not prefix_length_is_valid(cie.prefix_length, packet.source_protocol):
+        if not prefix_length_is_valid(cie.prefix_length, head.source_protocol):
             raise Malformed(MALFORMED, start + 1, f"CIE prefix length {cie.prefix_length}: longer than the address")
         cies.append(cie)
     return tuple(cies)
 
 
-def _check_candidates(octets: bytes, start: int, extensions: tuple[Extension, ...]) -> None:
+def _check_candidates(start: int, extensions: tuple[Extension, ...]) -> None:
     """Our own vendor extension is read once here, where the octet's offset is known, so that candidates() is safe."""
-    for extension in extensions:
+    for place, extension in enumerate(extensions):
         if isinstance(extension, VendorPrivate) and extension.oui == OUI:
-            data_at = start + EXTENSION_HEAD_OCTETS + OUI_OCTETS
-            Candidates.decode(Cursor(octets, data_at, data_at + len(extension.data)))
-        start += EXTENSION_HEAD_OCTETS + len(extension.encode())
+            try:
+                Candidates.from_vendor(extension)
+            except Malformed as fault:
+                before = sum(EXTENSION_HEAD_OCTETS + len(one.encode()) for one in extensions[:place])
+                data_at = start + before + EXTENSION_HEAD_OCTETS + OUI_OCTETS
+                raise Malformed(fault.reason, data_at + fault.offset, fault.detail) from fault
 
 
 def _refuse_oversized(size: int) -> None:

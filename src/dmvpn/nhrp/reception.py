@@ -20,7 +20,8 @@ class Reception:
         self._machines = machines
 
     def packet(self, octets: bytes, sender: Address | None) -> None:
-        if sender is not None and self._machines.server.repeated(octets, sender):
+        if sender is not None and (answer := self._machines.server.repeated(octets, sender)) is not None:
+            self._core.emit(answer)
             return
         try:
             packet = decode(octets)
@@ -28,7 +29,7 @@ class Reception:
             self._core.drop(fault.reason, sender, str(fault))
             return
         self._core.received[packet.kind] += 1
-        if self._core.is_own_nbma(packet.source_nbma) and self._core.is_own_nbma(sender):
+        if self._core.is_own_nbma(sender) and self._core.is_own_nbma(packet.source_nbma):
             self._core.drop(DropReason.LOOP, sender, "our own packet")
         elif not self._is_authentic(packet):
             # Without a password in the answer: RFC 2332 5.2.7 has no extensions in an error indication.

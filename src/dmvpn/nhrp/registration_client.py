@@ -24,11 +24,12 @@ from dmvpn.nhrp.extensions import CiscoNat
 from dmvpn.nhrp.ids import Request
 from dmvpn.nhrp.liveness import Paths
 from dmvpn.nhrp.messages import registration_request
-from dmvpn.nhrp.numbers import CieCode, Kind
+from dmvpn.nhrp.numbers import CieCode, ErrorCode, Kind
 from dmvpn.nhrp.packet import Packet
 from dmvpn.nhrp.purges import Purges
 from dmvpn.nhrp.rib import host_of
 from dmvpn.nhrp.security import Security
+from dmvpn.nhrp.text import code_name
 
 RETRY_FIRST_S: Final = 1.0
 RETRY_MOST_S: Final = 64.0
@@ -122,6 +123,12 @@ class RegistrationClient:
         self._bind(hub)
         self._register(hub)
 
+    def renew(self) -> None:
+        """What we said of ourselves has changed: hubs that know us are told before their time."""
+        for hub in self.hubs.values():
+            if hub.state is HubState.UP:
+                self._register(hub)
+
     def security_down(self, nbma: Address, reason: str) -> None:
         hub = self.hubs.get(nbma)
         if hub is None:
@@ -201,7 +208,7 @@ class RegistrationClient:
                 source_protocol=registration.own,
                 asked=nbma,
                 on_reply=partial(self._replied, hub, registration),
-                on_error=lambda code, sender: self._refused(hub, f"error {code}"),
+                on_error=lambda code, sender: self._refused(hub, f"error {code} ({code_name(ErrorCode, code)})"),
             )
         )
         packet = registration_request(self._core, registration.own, hub.setting, registration.server, request_id)
@@ -235,7 +242,7 @@ class RegistrationClient:
         if code == CieCode.ALREADY_REGISTERED:
             self._take_back(hub, registration)
         elif code != CieCode.OK:
-            self._refused(hub, f"code {code}")
+            self._refused(hub, f"code {code} ({code_name(CieCode, code)})")
         else:
             self._accepted(hub, registration, reply)
 

@@ -1,34 +1,46 @@
 """The server's side of registration: authorise, bind, answer, expire. RFC 2332 5.2.3 and 5.2.4."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
+from ipaddress import IPv4Address
 from typing import Final
 
 from dmvpn.nhrp.authorisation import Authorisations
-from dmvpn.nhrp.cache import Binding, BindingKind
+from dmvpn.nhrp.cache import Binding, BindingKind, Key, key_of
 from dmvpn.nhrp.candidates import Candidates
 from dmvpn.nhrp.cie import Cie
 from dmvpn.nhrp.core import Core
 from dmvpn.nhrp.events import Address, BindNeighbour, DropReason, Happening, Network, Send, UnbindNeighbour
 from dmvpn.nhrp.extensions import CiscoNat, ForwardTransit, Unknown
-from dmvpn.nhrp.messages import entry, registration_reply
+from dmvpn.nhrp.messages import entry, reply_to
 from dmvpn.nhrp.numbers import CieCode, ErrorCode, Kind, RegistrationFlag
-from dmvpn.nhrp.packet import Packet, decode
+from dmvpn.nhrp.packet import Packet
 from dmvpn.nhrp.purges import Purges
-from dmvpn.nhrp.repeats import ID_AT, Repeat, Repeats
+from dmvpn.nhrp.repeats import ID_AT, Repeats
 from dmvpn.nhrp.rib import contains, host_of
 from dmvpn.nhrp.security import Security
 from dmvpn.nhrp.transit import Transit
 
 PENDING_LIMIT: Final = 1024
 ENTRIES_LIMIT: Final = 16
+LINK_LOCAL_V4: Final = 0xA9FE  # the first half of 169.254.0.0/16, RFC 3927
+UNIQUE: Final = int(RegistrationFlag.U)  # its own operators make an enum of every result
 CONFIRM_S: Final = 10.0  # after a restart: clients whose SA is not reported by then are not there
+
+
+_PendingKey = tuple[int, Key, Key]  # request id, protocol address, NBMA address
+
+
+def _is_link_local(address: Address) -> bool:
+    """As the address itself says, which looks an IPv4 one up in a network object each time."""
+    return int(address) >> 16 == LINK_LOCAL_V4 if isinstance(address, IPv4Address) else address.is_link_local
 
 
 @dataclass(slots=True)
 class _Pending:
     """A request whose entries are being authorised; the reply goes out when the last verdict is in."""
 
+    key: _PendingKey
     packet: Packet
     octets: bytes
     nbma: Address
@@ -45,7 +57,7 @@ class RegistrationServer:
         self._authorisations = authorisations
         self._transit = transit
         self._purges = purges
-        self._pending: dict[tuple[Address, Address, int], _Pending] = {}
+        self._pending: dict[_PendingKey, _Pending] = {}
         self._repeats = Repeats()
 
     # ------------------------------------------------------------ requests
@@ -65,30 +77,18 @@ class RegistrationServer:
             return
         self._begin(packet, octets, sender or packet.source_nbma)
 
-    def repeated(self, octets: bytes, sender: Address) -> bool:
-        """Whether a registration that stands was said again: once more allowed, it is held on and answered."""
+    def repeated(self, octets: bytes, sender: Address) -> Send | None:
+        """The answer to a registration that stands and was said again, and is held on by that; None for all else."""
         known = self._repeats.find(octets, sender)
-        if known is None or not self._stands(known.binding):
-            return False
-        self._core.received[Kind.REGISTRATION_REQUEST] += 1
-        told = partial(self._told_again, known, octets)
-        self._authorisations.ask(sender, known.binding.protocol, None, told)
-        return True
-
-    def _stands(self, binding: Binding) -> bool:
-        return binding.bound and self._core.bindings.get(binding.protocol) is binding
-
-    def _told_again(self, known: Repeat, octets: bytes, refusal: str | None) -> None:
-        nbma = known.binding.nbma
-        if refusal is None and self._stands(known.binding):
-            self._hold(known.binding, known.holding_time_s)
-            self._core.sent[Kind.REGISTRATION_REPLY] += 1
-            self._core.emit(Send(known.answer(octets[ID_AT : ID_AT + 4]), nbma))
-            return
-        packet = decode(octets)
-        pending = _Pending(packet, octets, nbma, len(packet.cies))
-        self._pending[nbma, packet.source_protocol, packet.request_id] = pending
-        self._told(pending, 0, refusal)
+        if known is None:
+            return None
+        core, binding = self._core, known.binding
+        if not binding.bound or core.bindings.get(binding.protocol) is not binding:
+            return None
+        core.received[Kind.REGISTRATION_REQUEST] += 1
+        core.sent[Kind.REGISTRATION_REPLY] += 1
+        self._hold(binding, known.holding_time_s)
+        return Send(known.answer(octets[ID_AT : ID_AT + 4]), sender)
 
     def _is_discovery(self, packet: Packet) -> bool:
         if packet.destination_protocol == packet.source_protocol:
@@ -96,39 +96,39 @@ class RegistrationServer:
         return any(packet.destination_protocol == network.broadcast_address for network in self._core.settings.overlay)
 
     def _begin(self, packet: Packet, octets: bytes, nbma: Address) -> None:
-        key = (nbma, packet.source_protocol, packet.request_id)
+        key = packet.request_id, key_of(packet.source_protocol), key_of(nbma)
         if key in self._pending:
             self._core.drop(DropReason.DUPLICATE, nbma, f"registration of {packet.source_protocol} is being checked")
             return
         if len(self._pending) >= PENDING_LIMIT:
             self._core.drop(DropReason.LIMIT, nbma, f"{PENDING_LIMIT} registrations are being checked")
             return
-        pending = _Pending(packet, octets, nbma, len(packet.cies))
+        pending = _Pending(key, packet, octets, nbma, len(packet.cies))
         self._pending[key] = pending
         for number, cie in enumerate(packet.cies):
-            network = cie.network(packet.source_protocol)
-            refusal = self._refusal(network, nbma)
-            claimed = network.network_address
-            if claimed.is_link_local:
+            claimed = cie.protocol or packet.source_protocol
+            refusal = self._refusal(claimed, nbma)
+            if not cie.is_host(packet.source_protocol):  # networks are a matter of routing, not of registration
+                refusal = CieCode.ADMINISTRATIVELY_PROHIBITED
+            elif _is_link_local(claimed):
                 # IOS: who may have the header's address may have this one too, which no certificate claims.
                 claimed = packet.source_protocol
-                refusal = refusal or self._refusal(host_of(claimed), nbma)
+                refusal = refusal or self._refusal(claimed, nbma)
             if refusal is not None:
                 self._settle(pending, number, refusal)
             else:
                 told = partial(self._told, pending, number)
                 self._authorisations.ask(nbma, claimed, None, told)
 
-    def _refusal(self, network: Network, nbma: Address) -> CieCode | None:
+    def _refusal(self, protocol: Address, nbma: Address) -> CieCode | None:
         """What no certificate can allow."""
-        protocol = network.network_address
-        if network.prefixlen != network.max_prefixlen or self._core.is_own(protocol):
-            return CieCode.ADMINISTRATIVELY_PROHIBITED  # networks are a matter of routing, not of registration
+        if self._core.is_own(protocol):
+            return CieCode.ADMINISTRATIVELY_PROHIBITED
         binding = self._core.bindings.get(protocol)
         if binding is not None and binding.nbma != nbma:
             if binding.kind is BindingKind.HUB:
                 return CieCode.ADMINISTRATIVELY_PROHIBITED
-            if protocol.is_link_local:
+            if _is_link_local(protocol):
                 return CieCode.ALREADY_REGISTERED  # nobody vouches for who of the two has it
         return None if self._core.bindings.has_room(protocol, nbma) else CieCode.INSUFFICIENT_RESOURCES
 
@@ -140,8 +140,7 @@ class RegistrationServer:
         pending.codes[number] = code
         pending.open -= 1
         if not pending.open:
-            packet = pending.packet
-            del self._pending[pending.nbma, packet.source_protocol, packet.request_id]
+            del self._pending[pending.key]
             self._reply(pending)
 
     # ------------------------------------------------------------ bindings
@@ -151,7 +150,7 @@ class RegistrationServer:
         packet, nbma = pending.packet, pending.nbma
         cie = packet.cies[number]
         protocol = cie.protocol or packet.source_protocol
-        if protocol.is_link_local:
+        if _is_link_local(protocol):
             code = self._bind(packet, nbma, cie, packet.source_protocol)
             if code is not CieCode.OK:
                 return code
@@ -161,7 +160,7 @@ class RegistrationServer:
         known = self._core.bindings.get(protocol)
         if known is not None and known.kind is BindingKind.HUB:
             return CieCode.OK  # hubs register with each other; what the settings say stands
-        unique = bool(packet.flags & RegistrationFlag.U)
+        unique = bool(packet.flags & UNIQUE)
         registered = known is not None and known.kind is BindingKind.REGISTERED
         if known is not None and registered and known.nbma != nbma and known.unique and unique:
             return CieCode.ALREADY_REGISTERED
@@ -177,15 +176,20 @@ class RegistrationServer:
 
     def _new(self, protocol: Address, nbma: Address, cie: Cie, packet: Packet) -> Binding:
         binding = Binding(protocol, nbma, BindingKind.REGISTERED, self._core.now, None, cie.nbma or packet.source_nbma)
-        self._core.timers.disarm(("requester", protocol))  # what it was until now
-        self._core.bindings.put(binding)
+        if self._core.bindings.put(binding) is not None:
+            self._core.timers.disarm(("requester", protocol.packed))  # what it was until now
         self._core.log(Happening.REGISTERED, protocol, f"at {nbma}")
         return binding
 
     def _hold(self, binding: Binding, holding_time_s: float) -> None:
-        binding.expires = self._core.now + holding_time_s
-        protocol = binding.protocol
-        self._core.timers.arm(("registered", protocol), binding.expires, partial(self._expire, protocol))
+        """A refresh moves no timer: the one that is armed looks again when it fires too early."""
+        binding.expires = expires = self._core.now + holding_time_s
+        if binding.looked_at is None or expires < binding.looked_at:
+            self._look(binding, expires)
+
+    def _look(self, binding: Binding, at: float) -> None:
+        binding.looked_at = at
+        self._core.timers.arm(("registered", binding.protocol.packed), at, partial(self._expire, binding.protocol))
 
     def _bind_neighbour(self, binding: Binding) -> None:
         binding.bound = True
@@ -197,11 +201,15 @@ class RegistrationServer:
             self._core.emit(UnbindNeighbour(binding.protocol))
 
     def _expire(self, protocol: Address) -> None:
+        binding = self._core.bindings.get(protocol)
+        if binding is not None and binding.expires is not None and binding.expires > self._core.now:
+            self._look(binding, binding.expires)
+            return
         self._core.log(Happening.EXPIRED, protocol)
         self._drop(protocol)
 
     def _drop(self, protocol: Address) -> None:
-        self._core.timers.disarm(("registered", protocol))
+        self._core.timers.disarm(("registered", protocol.packed))
         self._repeats.forget(protocol)
         binding = self._core.bindings.drop(protocol)
         if binding is not None:
@@ -225,7 +233,7 @@ class RegistrationServer:
     # ------------------------------------------------------------ security, restart
 
     def security_up(self, nbma: Address) -> None:
-        """The peer may come from elsewhere, and be told so."""
+        """The peer may come from elsewhere, and be told so; and its certificate may be another."""
         for binding in self._core.bindings.of_nbma(nbma):
             self._repeats.forget(binding.protocol)
             if binding.kind is BindingKind.REGISTERED and not binding.bound:
@@ -234,6 +242,7 @@ class RegistrationServer:
     def security_down(self, nbma: Address) -> None:
         """The binding stays until it expires: the client will be back, and need not register for it."""
         for binding in self._core.bindings.of_nbma(nbma):
+            self._repeats.forget(binding.protocol)
             if binding.kind is BindingKind.REGISTERED:
                 self._unbind_neighbour(binding)
 
@@ -267,19 +276,32 @@ class RegistrationServer:
             )
             for number, cie in enumerate(packet.cies)
         )
-        observed = Candidates(observed=self._security.observed(pending.nbma))
-        reply = registration_reply(self._core, packet, (*cies, *self._own_link_local(pending)), observed, pending.nbma)
-        own = self._core.own_address(packet.source_protocol)
-        if own is not None and not self._core.is_own(packet.destination_protocol):
-            reply = replace(reply, destination_protocol=own)  # FRR's clients learn their server's address from here
-        self._core.send(self._with_nat(reply, pending), pending.nbma)
+        reply = reply_to(
+            self._core,
+            packet,
+            Kind.REGISTRATION_REPLY,
+            (*cies, *self._own_link_local(pending)),
+            packet.flags,
+            pending.nbma,
+            nat=self._nat(pending),
+            candidates=Candidates(observed=self._security.observed(pending.nbma)),
+            destination=self._answering_address(packet),
+        )
+        self._core.send(reply, pending.nbma)
         self._remember(pending)
+
+    def _answering_address(self, packet: Packet) -> Address | None:
+        """FRR's clients learn their server's address from here; None: they have named it."""
+        if self._core.is_own(packet.destination_protocol):
+            return None
+        return self._core.own_address(packet.source_protocol)
 
     def _own_link_local(self, pending: _Pending) -> tuple[Cie, ...]:
         """IOS takes a reply about its link-local address only with the server's behind it."""
         own = self._core.settings.link_local
-        asked = any(cie.protocol is not None and cie.protocol.is_link_local for cie in pending.packet.cies)
-        if own is None or not asked:
+        if own is None or not any(
+            cie.protocol is not None and cie.protocol.is_link_local for cie in pending.packet.cies
+        ):
             return ()
         nbma = self._core.own_nbma(pending.nbma)
         return (entry(self._core, prefix_length=own.max_prefixlen, nbma=nbma, protocol=own),)
@@ -298,18 +320,19 @@ class RegistrationServer:
         holding_time_s = float(cie.holding_time_s or self._core.settings.holding_time_s)
         self._repeats.remember(binding, holding_time_s, pending.octets, sent.octets)
 
-    def _with_nat(self, reply: Packet, pending: _Pending) -> Packet:
-        """The second entry tells a NATed client its public address; only the first hop can see it."""
-        nat = reply.extension(CiscoNat)
-        transit = pending.packet.extension(ForwardTransit)
+    def _nat(self, pending: _Pending) -> CiscoNat | None:
+        """The second entry tells a NATed client its public address; only the first hop sees it. None: as it asked."""
+        packet = pending.packet
+        nat = packet.extension(CiscoNat)
+        transit = packet.extension(ForwardTransit)
         first_hop = transit is None or not transit.cies
-        if nat is None or not first_hop or pending.nbma == reply.source_nbma:
-            return reply
+        if nat is None or not first_hop or pending.nbma == packet.source_nbma:
+            return None
         client = entry(
             self._core,
-            prefix_length=reply.source_protocol.max_prefixlen,
+            prefix_length=packet.source_protocol.max_prefixlen,
             holding_time_s=0,
             nbma=pending.nbma,
-            protocol=reply.source_protocol,
+            protocol=packet.source_protocol,
         )
-        return reply.with_extension(CiscoNat((*nat.cies[:1], client)))
+        return CiscoNat((*nat.cies[:1], client))

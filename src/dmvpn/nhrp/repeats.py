@@ -1,16 +1,16 @@
 """Registrations said again: a client repeats the same octets for hours, but for the request's id and the checksum.
 
-Such a repetition gets the same answer with its own id, without being taken apart again: that is most of what a hub
-does. Nothing is decided here: whether the client may is asked anew each time. An answer is remembered when the server
-gave it, and used while all that it says is as it was: the binding, where its peer comes from, the octets asked with.
+Such a repetition gets the same answer with its own id, without being taken apart or asked about again: that is most of
+what a hub does. An answer is remembered when the server gave it, and used while all that it says and rests on is as it
+was: the octets asked with, the binding, and the SA whose certificate allowed it. Any word of that SA, up or down, ends
+it, and the next one is asked about as the first was.
 """
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from dmvpn.nhrp.cache import Binding
-from dmvpn.nhrp.checksum import checksum
+from dmvpn.nhrp.cache import Binding, Key, key_of
 from dmvpn.nhrp.packet import CHECKSUM_AT
 
 Address = IPv4Address | IPv6Address
@@ -43,32 +43,34 @@ class Repeats:
 
     def __init__(self) -> None:
         self._by_tail: dict[bytes, Repeat] = {}
-        self._tails: dict[Address, bytes] = {}
+        self._tails: dict[Key, bytes] = {}  # by protocol address
 
     def find(self, octets: bytes, nbma: Address) -> Repeat | None:
         """The granted request that these octets repeat; None when they say anything new, or their checksum is wrong."""
         known = self._by_tail.get(octets[_BEHIND_ID:])
+        if known is None:
+            return None
+        bound = known.binding.nbma
         if (
-            known is None
+            (bound is not nbma and bound != nbma)
             or known.head != octets[:CHECKSUM_AT]
             or known.middle != octets[_BEHIND_CHECKSUM:ID_AT]
-            or known.binding.nbma != nbma
             or octets[CHECKSUM_AT:_BEHIND_CHECKSUM] != _sum_with(known.request_sum, octets[ID_AT:_BEHIND_ID])
         ):
             return None
         return known
 
     def remember(self, binding: Binding, holding_time_s: float, request: bytes, reply: bytes) -> None:
+        """Both with a checksum that is right."""
         self.forget(binding.protocol)
         head, middle, tail = _without_id(request)
-        parts = _without_id(reply)
-        self._tails[binding.protocol] = tail
+        self._tails[key_of(binding.protocol)] = tail
         self._by_tail[tail] = Repeat(
-            binding, holding_time_s, head, middle, _sum_of(head, middle, tail), parts, _sum_of(*parts)
+            binding, holding_time_s, head, middle, _sum_without_id(request), _without_id(reply), _sum_without_id(reply)
         )
 
     def forget(self, protocol: Address) -> None:
-        tail = self._tails.pop(protocol, None)
+        tail = self._tails.pop(key_of(protocol), None)
         if tail is not None:
             self._by_tail.pop(tail, None)
 
@@ -77,8 +79,11 @@ def _without_id(octets: bytes) -> tuple[bytes, bytes, bytes]:
     return octets[:CHECKSUM_AT], octets[_BEHIND_CHECKSUM:ID_AT], octets[_BEHIND_ID:]
 
 
-def _sum_of(head: bytes, middle: bytes, tail: bytes) -> int:
-    return 0xFFFF - checksum(head + bytes(2) + middle + bytes(4) + tail)
+def _sum_without_id(octets: bytes) -> int:
+    """Of all but checksum and id, from the checksum of the whole. RFC 1624: one's complement can be taken off again."""
+    whole = 0xFFFF - int.from_bytes(octets[CHECKSUM_AT:_BEHIND_CHECKSUM], "big")
+    # Zero has two forms in one's complement; the negative one is that of a sum over anything but zero octets.
+    return (whole - int.from_bytes(octets[ID_AT:_BEHIND_ID], "big")) % 0xFFFF or 0xFFFF
 
 
 def _sum_with(partial: int, number: bytes) -> bytes:

@@ -98,10 +98,10 @@ class Requesters:
     def _hold(self, binding: Binding, holding_time_s: float) -> None:
         binding.expires = self._core.now + holding_time_s
         protocol = binding.protocol
-        self._core.timers.arm(("requester", protocol), binding.expires, partial(self._expire, protocol))
+        self._core.timers.arm(("requester", protocol.packed), binding.expires, partial(self._expire, protocol))
 
     def _expire(self, protocol: Address) -> None:
-        self._core.timers.disarm(("requester", protocol))
+        self._core.timers.disarm(("requester", protocol.packed))
         binding = self._core.bindings.drop(protocol)
         if binding is not None:
             self._security.release(binding.nbma, ("requester", protocol))

@@ -29,6 +29,10 @@ class Security:
     def is_wanted(self, nbma: Address) -> bool:
         return nbma in self._users
 
+    def needs(self, nbma: Address) -> bool:
+        """Wanted, or a client's or a hub's, whose SA is not ours to end."""
+        return nbma in self._users or any(binding.routes for binding in self._core.bindings.of_nbma(nbma))
+
     def observed(self, nbma: Address) -> Endpoint | None:
         return self._up.get(nbma)
 
@@ -68,8 +72,8 @@ class Security:
             self._candidates.pop(nbma, None)
             self._failures.pop(nbma, None)
             self._core.timers.disarm(("security", nbma))
-            if not any(binding.routes for binding in self._core.bindings.of_nbma(nbma)):
-                self._core.emit(ReleaseSecurity(nbma))  # a client's or hub's SA is not ours to end
+            if not self.needs(nbma):
+                self._core.emit(ReleaseSecurity(nbma))
 
     def restart(self, nbma: Address) -> None:
         """The path is dead: from now on the SA counts as down, whatever the keying daemon still believes."""

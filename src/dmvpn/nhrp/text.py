@@ -127,14 +127,14 @@ def cie_words(cie: Cie) -> str:
     return (
         f"protocol {protocol}, {_nbma_words(cie.nbma, cie.nbma_subaddress)}, {_prefix_words(cie)}, "
         f"holding time {cie.holding_time_s} s, MTU {cie.mtu_octets}, preference {cie.preference}, "
-        f"code {cie.code} ({_name(CieCode, cie.code)})"
+        f"code {cie.code} ({code_name(CieCode, cie.code)})"
     )
 
 
 def cie_json(cie: Cie) -> dict[str, object]:
     return {
         "code": cie.code,
-        "code_words": _name(CieCode, cie.code),
+        "code_words": code_name(CieCode, cie.code),
         "prefix_length": cie.prefix_length,
         "mtu_octets": cie.mtu_octets,
         "holding_time_s": cie.holding_time_s,
@@ -154,10 +154,11 @@ def _number_line(packet: Packet) -> str:
 
 
 def _code_words(packet: Packet) -> str:
-    return _name(ErrorCode if packet.kind is Kind.ERROR_INDICATION else IndicationCode, packet.error_code)
+    return code_name(ErrorCode if packet.kind is Kind.ERROR_INDICATION else IndicationCode, packet.error_code)
 
 
-def _name(codes: type[IntEnum], code: int) -> str:
+def code_name(codes: type[IntEnum], code: int) -> str:
+    """What a code of the wire means, in words; "unknown" where no RFC tells."""
     return _words(codes(code)) if code in set(codes) else "unknown"
 
 

@@ -138,11 +138,11 @@ def _own(asked: Asked) -> _Own:
 
 
 def _plans(place: here.Here) -> tuple[Plan, dict[str, Plan]]:
-    loaded = reading.read(place.network_file)
+    loaded = reading.in_force(place)
     router = place.router()
     if router is None:
         raise Fault(str(place.router_file), "missing", "run `dmvpn apply` on this router")
-    return reading.plan_of(loaded, router), reading.plans(loaded)
+    return reading.plan_of(loaded, router), reading.plans_without_secrets(loaded)
 
 
 def _is_meant(cloud: Cloud, asked: Asked) -> bool:
@@ -252,8 +252,8 @@ class _Exchange:
 
     def _received(self) -> list[bytes]:
         found = []
-        while (datagram := self._socket.receive()) is not None:
-            found.append(datagram.octets)
+        while datagrams := self._socket.receive():
+            found += [datagram.octets for datagram in datagrams]
         while self._second is not None and (octets := self._second.receive()) is not None:
             found.append(octets)
         return found

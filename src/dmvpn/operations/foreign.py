@@ -2,8 +2,10 @@
 
 from pathlib import Path, PurePosixPath
 
-from dmvpn.lab import foreign
+from dmvpn.errors import Fault, WrongInput
+from dmvpn.lab import foreign, frr10
 from dmvpn.lab.foreign import Program
+from dmvpn.linux import process
 from dmvpn.network.foreign import compile_foreign, nhrpd_routers
 from dmvpn.network.plan import ForeignPlan, Plane
 from dmvpn.operations import pki, reading
@@ -14,9 +16,15 @@ from dmvpn.render.vendors import frr_nhrpd
 
 
 def plans(file: NetworkFile, planes: tuple[Plane, ...]) -> dict[str, ForeignPlan]:
-    """The foreign routers that can be started on a machine with these planes: none without GRE in its kernel."""
+    """The foreign routers that can be started on a machine with these planes: none without GRE in its kernel.
+
+    Raises Fault for FRR 10 where it is not unpacked.
+    """
     if Plane.KERNEL not in planes:
         return {}
+    missing = frr10.why_not() if file.network.lab.frr10 else ""
+    if missing:
+        raise Fault("lab.frr10", missing)
     return {
         router: compile_foreign(file.network, router, secrets=reading.secrets(file, router))
         for router in nhrpd_routers(file.network)
@@ -24,8 +32,13 @@ def plans(file: NetworkFile, planes: tuple[Plane, ...]) -> dict[str, ForeignPlan
 
 
 def set_up(plan: ForeignPlan, ca: bytes, foreign_ca: bytes, own: Pair) -> None:
-    """Inside the node: what its administrator would do with the papers of `pki issue` and this configuration."""
-    rendered = frr_nhrpd.render(plan)
+    """Inside the node: what its administrator would do with the papers of `pki issue` and this configuration.
+
+    Raises WrongInput for a cloud with a password where nhrpd knows none.
+    """
+    release = frr_release()
+    refuse_too_old(plan, release)
+    rendered = frr_nhrpd.render(plan, release)
     papers = {pki.CA_CERTIFICATE: ca, pki.FOREIGN_CERTIFICATE: foreign_ca, pki.ROUTER_CERTIFICATE: own.certificate}
     texts = {str(file.path): file.text for file in rendered.files} | {
         name: content.decode() for name, content in papers.items()
@@ -33,11 +46,27 @@ def set_up(plan: ForeignPlan, ca: bytes, foreign_ca: bytes, own: Pair) -> None:
     # swanctl reads the key from private/, the authorities from x509ca/.
     texts |= {f"x509ca/{name}": texts[name] for name in (pki.CA_CERTIFICATE, pki.FOREIGN_CERTIFICATE)}
     secrets = {f"private/{pki.ROUTER_KEY}": own.key}
-    programs = tuple(_program(unit) for unit in rendered.units)
+    programs = tuple(program(unit) for unit in rendered.units)
     foreign.set_up(plan, Path(frr_nhrpd.ETC), texts, secrets, programs)
 
 
-def _program(unit: Unit) -> Program:
+def refuse_too_old(plan: ForeignPlan, release: frr_nhrpd.Release) -> None:
+    """Raises WrongInput for a cloud with a password where nhrpd knows none: it would take all else and say nothing."""
+    for cloud in plan.clouds:
+        if cloud.nhrp.authentication is not None and release < frr_nhrpd.AUTHENTICATION_SINCE:
+            version = ".".join(str(part) for part in release)
+            what = f"has a secret, and the nhrpd of FRR {version} has no authentication"
+            raise WrongInput(f"clouds.{cloud.name}", what, f"write lab: {{frr10: [{plan.router}]}}, or no secret")
+
+
+def frr_release() -> frr_nhrpd.Release:
+    """Of the FRR that is in force here, as it says itself: "zebra version 10.3"."""
+    said = process.run((str(frr_nhrpd.FRR / "zebra"), "--version"), timeout_s=20, package="frr").text
+    major, minor = said.split()[2].split(".")[:2]
+    return int(major), int("".join(letter for letter in minor if letter.isdigit()))
+
+
+def program(unit: Unit) -> Program:
     return Program(unit.name, unit.argv, dict(unit.environment), _path(unit.ready) if unit.daemon else None)
 
 

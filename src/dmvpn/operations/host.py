@@ -6,23 +6,25 @@ import socket
 from pathlib import Path
 
 from dmvpn.errors import Fault
-from dmvpn.linux import kernel_facts
+from dmvpn.linux import adoption, kernel_facts, namespaces
+from dmvpn.linux.keepers import Keeper
 from dmvpn.linux.kernel_facts import Holder
-from dmvpn.linux.services import Supervised
-from dmvpn.network.plan import Plan, Plane, Protocol, Role
+from dmvpn.network.plan import Plan, Plane, Role
 from dmvpn.operations.here import Here, networks
-from dmvpn.render.layout import Layout
+from dmvpn.operations.neighbours import bgp_port, kept_by, refuse_conflicts
 
 TUN = Path("/dev/net/tun")
-BGP_PORT = 179
 # Their routes and SAs would be in ours' way in one network namespace, whatever ports and sockets they use.
 OTHERS_DAEMONS = frozenset(
     {"charon", "charon-systemd", "starter", "zebra", "bgpd", "ospfd", "nhrpd", "watchfrr", "bird"}
 )
 
 
-def refuse_if_unfit(plan: Plan, here: Here, *, first: bool) -> None:
-    """Raises Fault naming the first thing in the way. `first`: nothing of this network is on the machine yet."""
+def refuse_if_unfit(plan: Plan, here: Here, file: str, *, first: bool, keeper: Keeper) -> None:
+    """Raises Fault naming the first thing in the way. `first`: nothing of this network is on the machine yet.
+
+    `file` is the network file's name, `keeper` who shall keep the services.
+    """
     if os.geteuid() != 0:
         raise Fault("apply", "only root may change this router", "run it as root")
     kernel_facts.need_capabilities()
@@ -30,8 +32,10 @@ def refuse_if_unfit(plan: Plan, here: Here, *, first: bool) -> None:
     _need_kernel_plane(plan)
     _refuse_unspoken(plan)
     kernel_facts.need_programs()
-    _refuse_taken_ports(plan, _kept_by(here.network))
-    _refuse_others_daemons(frozenset().union(*(_kept_by(network) for network in {here.network, *networks()})))
+    refuse_conflicts(plan, here, file)
+    _refuse_adoption(plan, here, keeper)
+    _refuse_taken_ports(plan, kept_by(here.network))
+    _refuse_others_daemons(plan, frozenset().union(*(kept_by(network) for network in {here.network, *networks()})))
     if first:
         _refuse_taken_devices(plan)
 
@@ -70,42 +74,66 @@ def _refuse_unspoken(plan: Plan) -> None:
             raise Fault(f"clouds.{cloud.name}", what, fix)
 
 
-def _kept_by(network: str) -> frozenset[int]:
-    """Processes of one of our own networks."""
-    rows = Supervised(network, Path(Layout(network).run)).status()
-    return frozenset(row.pid for row in rows if row.pid is not None)
-
-
 def _refuse_taken_ports(plan: Plan, own: frozenset[int]) -> None:
     wanted = [(f"UDP port {port}", kernel_facts.udp_holders(port)) for port in (plan.ike.port, plan.ike.nat_port)]
-    if any(cloud.role is Role.HUB and cloud.routing is Protocol.BGP for cloud in plan.clouds):
-        wanted.append((f"TCP port {BGP_PORT}", kernel_facts.tcp_listeners(BGP_PORT)))
+    called = bgp_port(plan)
+    if called is not None:
+        wanted.append((f"TCP port {called}", kernel_facts.tcp_listeners(called)))
     for what, holders in wanted:
-        others = [holder for holder in holders if holder.pid not in own]
+        others = _in_the_way(plan, [holder for holder in holders if holder.pid not in own])
         if others:
-            raise Fault(what, f"in use by {_named(others)}", _whose(others))
+            raise Fault(what, f"in use by {_named(others)}", f"stop it first{_word(plan, others)}: nothing was touched")
 
 
-def _refuse_others_daemons(ours: frozenset[int]) -> None:
-    others = [holder for holder in kernel_facts.running(OTHERS_DAEMONS) if holder.pid not in ours]
+def _refuse_others_daemons(plan: Plan, ours: frozenset[int]) -> None:
+    running = kernel_facts.running(OTHERS_DAEMONS)
+    others = _in_the_way(plan, [holder for holder in running if holder.pid not in ours])
     if others:
         raise Fault(
             "this machine",
             f"{_named(others)} runs here already, and is not ours",
-            "stop it first, or use another network namespace: nothing was touched",
+            f"stop it first{_word(plan, others)}, or use another network namespace: nothing was touched",
         )
 
 
-def _whose(holders: list[Holder]) -> str:
-    """Another of our networks is no stranger: two charons do not share a port."""
-    for network in networks():
-        if _kept_by(network) & {holder.pid for holder in holders}:
-            return f"that is our network {network}: one network a machine, or each in a network namespace of its own"
-    return "stop it first: nothing was touched"
+def _in_the_way(plan: Plan, holders: list[Holder]) -> list[Holder]:
+    """But for those of services that make room on the file's word."""
+    return [holder for holder in holders if not plan.adopts or adoption.service_of(holder.pid) not in plan.adopts]
+
+
+def _word(plan: Plan, holders: list[Holder]) -> str:
+    """What would have the services of all of these make room; nothing if one of them is of none."""
+    services = [adoption.service_of(holder.pid) for holder in holders]
+    if not all(services):
+        return ""
+    names = ", ".join(dict.fromkeys((*plan.adopts, *services)))
+    return f", or write adopt: [{names}] at router {plan.router}, which has it stopped and masked while ours is here"
+
+
+def _refuse_adoption(plan: Plan, here: Here, keeper: Keeper) -> None:
+    """Raises Fault for a word that cannot be kept, and for one taken back while ours is where theirs would return."""
+    if os.environ.get(namespaces.LAB_VARIABLE):
+        return
+    where = f"sites.{plan.site}.routers.{plan.router}.adopt"
+    if plan.adopts and keeper is not Keeper.SYSTEMD:
+        what = f"{', '.join(plan.adopts)}: only systemd's services can be adopted, and ours are kept by {keeper}"
+        raise Fault(where, what, "stop them yourself, and leave it out")
+    for name in plan.adopts:
+        adoption.refuse_unmaskable(name)
+    for name, was in adoption.recorded(Path(here.layout.adopted)).items():
+        if was.active and name not in plan.adopts:
+            what = f"{name} was stopped for this network, and would start again beside ours"
+            raise Fault(where, what, f"leave {name} in it: `dmvpn stop` and `dmvpn uninstall` bring it back")
 
 
 def _named(holders: list[Holder]) -> str:
-    return ", ".join(map(str, holders))
+    """With the service that each is of: there may be one for several."""
+    return ", ".join(map(_with_service, holders))
+
+
+def _with_service(holder: Holder) -> str:
+    service = adoption.service_of(holder.pid)
+    return f"{holder} of {service}.service" if service else str(holder)
 
 
 def _refuse_taken_devices(plan: Plan) -> None:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from dmvpn import lab as lab_room
 from dmvpn.errors import Fault, WrongInput
 from dmvpn.identity import authority
 from dmvpn.lab import capture as packets
-from dmvpn.lab import lifecycle, private, runner, running, scenario
+from dmvpn.lab import frr10, lifecycle, private, runner, running, scenario
 from dmvpn.lab.derive import topology_of
 from dmvpn.lab.graph import mermaid
 from dmvpn.lab.impairment import Change
@@ -26,9 +26,10 @@ from dmvpn.lab.running import Lab, LabStatus
 from dmvpn.lab.story import Event, Figures, Outcome, StepBegan, StepEnded, StepGoesOn, StoryBegan, StoryEnded
 from dmvpn.linux import files, vtysh
 from dmvpn.linux.pace import patience
-from dmvpn.linux.services import Supervised
+from dmvpn.network import source
 from dmvpn.network.plan import ForeignPlan, Plan
-from dmvpn.operations import change, foreign, here, host, observing, pki, reading
+from dmvpn.operations import change, foreign, here, host, keeping, observing, office, pki, reading
+from dmvpn.operations import papers as router_papers
 from dmvpn.operations.here import Here
 from dmvpn.operations.reading import NetworkFile
 from dmvpn.render.layout import Layout
@@ -48,39 +49,71 @@ class Papers:
     certificate: bytes
     key: bytes
     foreign_ca: bytes | None = None
+    renewer: pki.Pair | None = None
 
 
-def papers(file: NetworkFile, plans: dict[str, Plan]) -> dict[str, Papers]:
-    """Certificate authorities for this lab alone, and every router's certificate. Their keys are kept nowhere."""
+def authorities(file: NetworkFile) -> pki.Authorities:
+    """Certificate authorities for this lab alone. Their keys are kept in its offices, if it has any."""
     now = datetime.now(UTC)
     ours = pki.Pair(*authority.create_authority(file.network.network, file.network.transport, now=now))
-    theirs = pki.Pair(*authority.create_foreign_authority(file.network.network, now=now))
-    foreign_ca = theirs.certificate if pki.foreign_routers(file) else None
+    if not pki.foreign_routers(file):
+        return pki.Authorities(ours, None)
+    return pki.Authorities(ours, pki.Pair(*authority.create_foreign_authority(file.network.network, now=now)))
+
+
+def papers(file: NetworkFile, plans: dict[str, Plan], of: pki.Authorities) -> dict[str, Papers]:
+    """Every router's certificate, but those of bare ones: they are to be joined."""
     found = {}
     for router, plan in plans.items():
-        own = pki.foreign_papers(file, theirs, router) if isinstance(plan, ForeignPlan) else pki.own_papers(plan, ours)
-        found[router] = Papers(ours.certificate, own.certificate, own.key, foreign_ca)
+        if router in file.network.lab.bare:
+            continue
+        if isinstance(plan, ForeignPlan) and of.foreign is not None:
+            own = pki.foreign_papers(file, of.foreign, router)
+        else:
+            own = pki.own_papers(plan, of.ours)
+        foreign_ca = None if of.foreign is None else of.foreign.certificate
+        found[router] = Papers(of.ours.certificate, own.certificate, own.key, foreign_ca, of.renewers.get(router))
     return found
 
 
-def up(path: Path, name: str | None, report: Callable[[Progress], None]) -> Lab:
-    """A lab that stays until `down`."""
+def up(
+    path: Path,
+    name: str | None,
+    report: Callable[[Progress], None],
+    *,
+    authority_of: Callable[[NetworkFile], pki.Authorities] | None = None,
+    bare: Sequence[str] = (),
+) -> Lab:
+    """A lab that stays until `down`; `authority_of` gives the operator's own authority, `bare` more bare routers."""
     refuse_without_root()
     file, plans = _read(path)
+    file = _barer(file, bare)
+    issuing = (authority_of or authorities)(file)
+    given = papers(file, plans, issuing)
     lab = lifecycle.up(
         file.network.lab,
         tuple(plans.values()),
         name=name or file.network.network,
         file=str(path),
-        configure=partial(_configure, file, plans, papers(file, plans)),
+        configure=partial(_configure, file, plans, given),
         foreign=_foreign(file, plans),
         report=report,
     )
+    office.furnish(lab, file, issuing, tuple(one.certificate for one in given.values()))
     began = time.monotonic()
     waiting = _await_routes(lab)
     what = f"not yet: {', '.join(waiting)}" if waiting else "every router has its hubs and their routes"
     report(Progress(what, time.monotonic() - began))
     return lab
+
+
+def _barer(file: NetworkFile, bare: Sequence[str]) -> NetworkFile:
+    unknown = [router for router in bare if router not in reading.our_routers(file)]
+    if unknown:
+        raise WrongInput(unknown[0], "no router of ours", f"name one of {', '.join(reading.our_routers(file))}")
+    section = file.network.lab
+    section = section.model_copy(update={"bare": tuple(dict.fromkeys((*section.bare, *bare)))})
+    return replace(file, network=file.network.model_copy(update={"lab": section}))
 
 
 def _await_routes(lab: Lab) -> list[str]:
@@ -113,15 +146,18 @@ def _has_routes() -> bool:
 def held(path: Path, name: str | None, report: Callable[[Progress], None]) -> Iterator[Lab]:
     """A lab for as long as the block lasts."""
     file, plans = _read(path)
+    issuing = authorities(file)
+    given = papers(file, plans, issuing)
     with lifecycle.held(
         file.network.lab,
         tuple(plans.values()),
         name=name or file.network.network,
         file=str(path),
-        configure=partial(_configure, file, plans, papers(file, plans)),
+        configure=partial(_configure, file, plans, given),
         foreign=_foreign(file, plans),
         report=report,
     ) as lab:
+        office.furnish(lab, file, issuing, tuple(one.certificate for one in given.values()))
         yield lab
 
 
@@ -132,7 +168,7 @@ def find(name: str | None) -> Lab:
 
 
 def _read(path: Path) -> tuple[NetworkFile, dict[str, Plan]]:
-    file = reading.read(path)
+    file = reading.as_played(reading.read(path))
     planes = reading.planes_here()
     plans = reading.plans(file, planes)
     if not plans:
@@ -149,22 +185,33 @@ def _configure(file: NetworkFile, plans: dict[str, Plan], given: dict[str, Paper
     """Inside the router's own namespaces: what a real router gets by `pki install` and `apply`."""
     plan = plans[node.name]
     refuse_the_hosts_etc()
+    if node.name in file.network.lab.bare:
+        return
     if isinstance(plan, ForeignPlan):
         theirs = given[node.name]
+        if plan.router in file.network.lab.frr10:
+            frr10.lay()
         foreign.set_up(plan, theirs.ca, theirs.foreign_ca or b"", pki.Pair(theirs.certificate, theirs.key))
         return
-    layout = Layout(plan.network)
+    install(given[node.name])
+    prepared = change.prepared(file, plan, Here(plan.network, Layout(plan.network)))
+    change.apply(prepared, "lab up")
+
+
+def install(own: Papers) -> None:
+    """Inside a router: its papers come to where the VPN finds them."""
+    refuse_the_hosts_etc()
     source = Path("/run/dmvpn-papers")
     files.make_directory(source, mode=0o700)
-    own = given[node.name]
     files.write(source / pki.CA_CERTIFICATE, own.ca)
     files.write(source / pki.ROUTER_CERTIFICATE, own.certificate)
     files.write_secret(source / pki.ROUTER_KEY, own.key)
     if own.foreign_ca is not None:
         files.write(source / pki.FOREIGN_CERTIFICATE, own.foreign_ca)
-    pki.install(source)
-    prepared = change.Prepared(file, plan, change.render(file, plan), Here(plan.network, layout))
-    change.apply(prepared, "lab up")
+    if own.renewer is not None:
+        files.write(source / pki.RENEWER_CERTIFICATE, own.renewer.certificate)
+        files.write_secret(source / pki.RENEWER_KEY, own.renewer.key)
+    router_papers.install(source)
 
 
 def refuse_the_hosts_etc() -> None:
@@ -181,6 +228,11 @@ def inside(command: Sequence[str]) -> tuple[str, ...]:
     command = command[1:] if command[0] == "--" and len(command) > 1 else command
     first = str(Path(sys.executable).with_name("dmvpn")) if command[0] == "dmvpn" else command[0]
     return (first, *command[1:])
+
+
+def renumber(lab: Lab, link: str) -> str:
+    """The address that the uplink's ISP gives from now on."""
+    return str(lab.renumber(link))
 
 
 def impair(lab: Lab, link: str, words: Sequence[str]) -> str:
@@ -255,7 +307,7 @@ def run_scenario(which: str, name: str | None, tell: Callable[[Event | Progress]
     if network is None:
         raise WrongInput(str(path), "names no network file", "add: network: FILE")
     refuse_without_root()
-    tell(StoryBegan(story.name, story.opening))
+    tell(StoryBegan(story.name, story.opening, story.columns or ""))
     began = time.monotonic()
     with held(network, name or f"{path.stem}-{os.getpid()}", tell) as lab:
         known: dict[str, Figures] = {
@@ -268,7 +320,7 @@ def scenario_path(which: str) -> Path:
     """Raises WrongInput for what is neither a file nor a scenario of ours."""
     path = Path(which)
     if path.is_file():
-        return path
+        return _story_of(path)
     ours = SCENARIOS / f"{which}.yaml"
     if "/" not in which and ours.is_file():
         return ours
@@ -276,15 +328,31 @@ def scenario_path(which: str) -> Path:
     raise WrongInput(which, "no such scenario file", f"give a file, or one of: {names}")
 
 
+def _story_of(path: Path) -> Path:
+    """Of a network file the scenario that its lab names; any other file is one itself."""
+    values = source.read(files.read_text(path), str(path)).values
+    if not isinstance(values, dict) or "sites" not in values:
+        return path
+    story = reading.read(path).network.lab.story
+    if story is None:
+        fix = "name one there (lab: {story: FILE}), or use: dmvpn lab up"
+        raise WrongInput(str(path), "is a network file, and its lab has no story", fix)
+    return path.parent / story
+
+
+def write_report(path: Path, text: str) -> None:
+    """What a run has shown, for whoever reads it later."""
+    files.write(path, text)
+
+
 def restart_unit(node: LabNode, unit: str, how: str) -> None:
-    """Restart one unit of a lab router by the end of its name, or end its process the hard way. "all": every unit."""
+    """Restart, reload or kill one unit of a lab router, by the end of its name. "all": every unit."""
     node.call(partial(_restart_here, unit, how))
 
 
 def _restart_here(unit: str, how: str) -> None:
     for network in here.networks():
-        layout = Layout(network)
-        services = Supervised(network, Path(layout.run))
+        services = keeping.of(here.Here(network, Layout(network)))
         for row in services.status():
             if row.name != f"dmvpn-{network}-{unit}" and unit != "all":
                 continue
@@ -292,6 +360,8 @@ def _restart_here(unit: str, how: str) -> None:
                 os.kill(row.pid, signal.SIGKILL)
             elif how == "restart":
                 services.restart(row.name)
+            elif how == "reload":
+                services.reload(row.name)
 
 
 def refuse_without_root() -> None:

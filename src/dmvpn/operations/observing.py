@@ -1,15 +1,15 @@
 """What runs: status, peers, cache, ping with its path, explain. Facts come from dmvpnd."""
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from dmvpn.daemon.control import NodeStatus, PathView, State, WhyNot, ask
+from dmvpn.daemon.control import GatewayRow, NodeStatus, PathView, PeerRow, State, UplinkRow, WhyNot, ask
 from dmvpn.errors import Fault, WrongInput
 from dmvpn.linux.echo import Echo, Pinger
 from dmvpn.linux.netlink import Requests
@@ -21,7 +21,20 @@ from dmvpn.operations.here import Here
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-__all__ = ["NodeStatus", "PathView", "State", "WhyNot", "explain", "moments", "ping", "place", "purge", "status"]
+__all__ = [
+    "GatewayRow",
+    "NodeStatus",
+    "PathView",
+    "State",
+    "UplinkRow",
+    "WhyNot",
+    "explain",
+    "moments",
+    "ping",
+    "place",
+    "purge",
+    "status",
+]
 
 STATUS = TypeAdapter(NodeStatus)
 PATH_VIEWS = TypeAdapter(tuple[PathView, ...])
@@ -63,6 +76,9 @@ class Pong:
 
 
 def status(here: Here) -> NodeStatus:
+    """Raises Fault where nothing is in force, and for a dmvpnd that does not answer."""
+    if not here.in_force:
+        raise Fault(here.network, "nothing of it is in force on this machine", "run `dmvpn apply FILE` first")
     return STATUS.validate_python(ask(Path(here.layout.reading_socket), {"ask": "status"}))
 
 
@@ -77,22 +93,50 @@ def purge(here: Here, prefix: str | None) -> None:
 
 def place(here: Here, name: str) -> Place:
     """A router, site or internal address by the name in the file in force. Raises WrongInput for an unknown one."""
-    loaded = reading.read(here.network_file)
-    plans = reading.plans(loaded)
+    loaded = reading.in_force(here)
+    plans = reading.plans_without_secrets(loaded)
     for router, plan in plans.items():
         if name in (router, plan.site):
             return _place(name, plan)
+    peers = _peers(here)
+    met = next((peer for peer in peers if peer.name == name), None)
+    if met is not None:
+        return _met(met)
     try:
         address = ip_address(name)
     except ValueError as error:
-        known = sorted({*plans, *(plan.site for plan in plans.values())})
-        raise WrongInput(name, "neither a router nor a site nor an address", f"known: {', '.join(known)}") from error
+        known = sorted({*plans, *(plan.site for plan in plans.values()), *(peer.name for peer in peers if peer.name)})
+        what = "neither a router nor a site nor an address that is known here"
+        raise WrongInput(name, what, f"known: {', '.join(known)}; or give an address") from error
     for plan in plans.values():
         if any(address in prefix for prefix in plan.serves if prefix.version == address.version):
             return Place(name, plan.router, plan.clouds[0].addresses[0], address, plan.serves)
         if any(address in cloud.addresses for cloud in plan.clouds):
             return Place(name, plan.router, address, address, plan.serves)
-    raise WrongInput(name, "no site of the network has this address")
+    return _elsewhere(name, address, loaded.network.prefixes, peers)
+
+
+def _elsewhere(name: str, address: Address, internal: Sequence[Network], peers: Sequence[PeerRow]) -> Place:
+    """At a site that the file in force does not have: a router that joined has only its own part of it."""
+    for peer in peers:
+        if any(address in ip_network(prefix) for prefix in peer.prefixes):
+            return replace(_met(peer), target=address)
+    if not any(address in prefix for prefix in internal):
+        raise WrongInput(name, "no site of the network has this address")
+    return Place(name, name, address, address, ())
+
+
+def _met(peer: PeerRow) -> Place:
+    """A router that is a peer now: its certificate tells its name."""
+    overlay = ip_address(peer.overlay.split()[0])
+    return Place(peer.name, peer.name, overlay, overlay, tuple(ip_network(prefix) for prefix in peer.prefixes))
+
+
+def _peers(here: Here) -> tuple[PeerRow, ...]:
+    try:
+        return status(here).peers
+    except Fault:  # what runs is not needed to know what the file says
+        return ()
 
 
 def _place(name: str, plan: Plan) -> Place:
@@ -177,8 +221,8 @@ def _way_out(requests: Requests, place: Place, shortcut_table: int) -> str:
 
 
 def _own_plan(here: Here) -> Plan:
-    loaded = reading.read(here.network_file)
+    loaded = reading.in_force(here)
     router = here.router()
     if router is None:
         raise Fault(str(here.router_file), "missing", "run `dmvpn apply` on this router")
-    return reading.plan_of(loaded, router)  # what is read of it is the same on both planes
+    return reading.plan_without_secrets(loaded, router)  # what is read of it is the same on both planes

@@ -4,10 +4,11 @@ from dataclasses import asdict
 from pathlib import PurePosixPath
 from typing import Any
 
-from dmvpn.network.plan import Cloud, ForeignPeer, Hub, Ike, Plan
+from dmvpn.network.plan import Cloud, ForeignPeer, Hub, Ike, Plan, Uplink, Vrrp
+from dmvpn.render import frr
 from dmvpn.render.layout import Layout
 from dmvpn.render.nftables import used_families, used_set
-from dmvpn.render.result import Change, File, Rendered, Unit
+from dmvpn.render.result import Change, File, Needs, Rendered, Unit
 from dmvpn.render.strongswan import SWANCTL_FILE
 from dmvpn.render.words import as_json
 
@@ -32,19 +33,16 @@ def render(plan: Plan, layout: Layout) -> Rendered:
             "shortcut_table": plan.registry.shortcut_table,
             "ike_table": plan.registry.ike_table,
             "route_protocol": plan.registry.route_protocol,
+            "uplink_priority": plan.registry.uplink_priority,
+            "uplink_mask": plan.registry.uplink_mask,
+            "uplink_tables": plan.registry.uplink_tables,
         },
+        "learned_unit": frr.learned_unit(plan.network) if frr.learns(plan) else "",
         "paths": _paths(layout),
-        "uplinks": [
-            {
-                "name": uplink.name,
-                "device": uplink.device,
-                "addresses": [str(address) for address in uplink.addresses],
-                "public": None if uplink.public is None else str(uplink.public),
-            }
-            for uplink in plan.uplinks
-        ],
+        "uplinks": [_uplink(uplink) for uplink in plan.uplinks],
         "lans": [{"name": lan.name, "prefix": str(lan.prefix), "address": str(lan.address)} for lan in plan.lans],
         "clouds": [_cloud(cloud) for cloud in plan.clouds],
+        **({} if plan.vrrp is None else {"vrrp": _vrrp(plan.vrrp, layout)}),
     }
     file = File(path.relative_to(layout.current), as_json(document), mode=0o600)
     return Rendered(
@@ -59,9 +57,49 @@ def render(plan: Plan, layout: Layout) -> Rendered:
                 # It loads charon's connections, so it must hear of those too; a restart keeps shortcuts and SAs.
                 reads=(file.path, PurePosixPath(SWANCTL_FILE)),
                 on_change=Change.RESTART,
+                # What it keeps (daemon/main.py), and SETGID and SETPCAP to drop the rest. Namespaces: the rule guard
+                # tries the file in force in one, swanctl sees our keys in another. pidfd_getfd(2): charon's sockets.
+                needs=Needs(
+                    capabilities=("NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE", "CHOWN", "SETFCAP", "SETGID", "SETPCAP"),
+                    families=("UNIX", "NETLINK", "INET", "INET6", "PACKET"),
+                    writes=(layout.state, layout.pki),  # renewed papers and revocation lists
+                    spares=(layout.revisions,),
+                    namespaces=("user", "net", "mnt"),
+                    calls=("@mount", "pidfd_getfd"),
+                ),
             ),
         ),
     )
+
+
+def _vrrp(vrrp: Vrrp, layout: Layout) -> dict[str, Any]:
+    return {
+        "track": str(layout.gateway_track),
+        "priority": vrrp.priority,
+        "gateways": [
+            {"network": gateway.network, "device": gateway.device, "address": str(gateway.address.ip)}
+            for gateway in vrrp.gateways
+        ],
+    }
+
+
+def _uplink(uplink: Uplink) -> dict[str, Any]:
+    watch = asdict(uplink.watch)
+    watch["targets"] = [{"address": str(one.address), "port": one.port} for one in uplink.watch.targets]
+    watch["rule"] = {name: watch.pop(name) for name in ("required", "attempts", "answers")}
+    return {
+        "name": uplink.name,
+        "device": uplink.device,
+        "addresses": [str(address) for address in uplink.addresses],
+        "gateways": [str(gateway) for gateway in uplink.gateways],
+        "public": None if uplink.public is None else str(uplink.public),
+        "metric": uplink.metric,
+        "table": uplink.table,
+        "mark": uplink.mark,
+        "weight": uplink.weight,
+        "hook": uplink.hook,
+        "watch": watch,
+    }
 
 
 def _ike(ike: Ike) -> dict[str, Any]:
@@ -85,6 +123,7 @@ def _paths(layout: Layout) -> dict[str, str]:
         "control": str(layout.control_socket),
         "reading": str(layout.reading_socket),
         "state": str(layout.state),
+        "learned": str(layout.learned),
         "frr_run": str(layout.frr_run),
     }
 
@@ -96,6 +135,7 @@ def _cloud(cloud: Cloud) -> dict[str, Any]:
         "device": cloud.device,
         "role": cloud.role.value,
         "plane": cloud.plane.value,
+        "routing": cloud.routing.value,
         "gre_key": cloud.gre_key,
         "mtu_octets": cloud.mtu_octets,
         "overlay": [str(overlay) for overlay in cloud.overlay],

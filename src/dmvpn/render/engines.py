@@ -5,18 +5,38 @@ from pathlib import PurePosixPath
 
 from dmvpn.errors import Fault
 from dmvpn.network.plan import Plan
-from dmvpn.render import daemon, frr, gre, interfaces, nftables, strongswan
+from dmvpn.render import (
+    adoption,
+    daemon,
+    dhcpcd,
+    frr,
+    gre,
+    host,
+    interfaces,
+    keepalived,
+    nftables,
+    pppd,
+    strongswan,
+    uplinks,
+)
 from dmvpn.render.layout import Layout
 from dmvpn.render.result import Rendered
 
-# The guards stand before anything can send, addresses before whoever binds to them, charon before GRE and BGP speak.
+# The guards stand before anything can send, the host's own services make room before ours come, addresses before
+# whoever binds to them, charon before GRE and BGP speak.
 ENGINES: tuple[tuple[str, Callable[[Plan, Layout], Rendered]], ...] = (
     (nftables.NAME, nftables.render),
+    (adoption.NAME, adoption.render),
     (interfaces.NAME, interfaces.render),
+    (dhcpcd.NAME, dhcpcd.render),
+    (pppd.NAME, pppd.render),
+    (uplinks.NAME, uplinks.render),
     (strongswan.NAME, strongswan.render),
     (frr.NAME, frr.render),
     (gre.NAME, gre.render),
     (daemon.NAME, daemon.render),
+    (keepalived.NAME, keepalived.render),
+    (host.NAME, host.render),
 )
 
 

@@ -5,13 +5,15 @@ be one more thing that can be missing. Changes go through frr-reload.py, so that
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from dmvpn.errors import Fault
-from dmvpn.network.plan import Bgp, Cloud, Network, Plan, Protocol, Role
-from dmvpn.render import bfd, frr_ospf
+from dmvpn.network.plan import Bgp, Cloud, Network, Plan, Role
+from dmvpn.render import bfd, frr_choice, frr_ospf, frr_rip, frr_site, frr_spokes
 from dmvpn.render.layout import Layout
-from dmvpn.render.result import Change, Check, File, Rendered, Unit
+from dmvpn.render.learned import NOTHING, Learned
+from dmvpn.render.result import Change, Check, File, Needs, Rendered, Unit
 from dmvpn.render.words import header, word
 
 NAME = "frr"
@@ -21,10 +23,8 @@ BGPD_FILE = "bgpd.conf"
 DAEMONS = PurePosixPath("/usr/lib/frr")
 USER = "frr"  # the package makes it; it reads the files and owns the sockets
 
-LISTEN_LIMIT = 5000
-# A spoke announces a handful; one that sends more is broken or hostile, and its session ends for that many minutes.
-SPOKE_PREFIX_LIMIT = 1000
-SPOKE_PREFIX_PAUSE_MIN = 5
+BGP_PORT = 179
+LEARNED_LIMIT_S = 600.0  # frr-reload.py compares each line with each: an operator's change beside a thousand spokes
 CONNECT_RETRY_S = 2  # the default of 120 s would be the time a network takes to come up
 # How long a neighbour keeps our routes while bgpd starts again. Not longer: FRR calls once, after a second, then only
 # waits until this is over (bgp_fsm.c, bgp_timer_set: no connect timer in NSF_WAIT), and a hub calls nobody.
@@ -33,20 +33,24 @@ RELIEVED_RESTART_S = 1  # a hub with another beside it: spokes must not wait for
 ZEBRA_RESTART_S = 60  # how long BGP's routes stay in the kernel while zebra starts again
 STALE_S = 90
 
+# Each daemon asks for what it names in privs.c and ends without it, SYS_ADMIN too, which is for VRFs alone.
+NEEDS = Needs(
+    capabilities=("NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE", "SYS_ADMIN", "SETUID", "SETGID", "CHOWN", "DAC_OVERRIDE"),
+    families=("UNIX", "NETLINK", "INET", "INET6", "PACKET"),
+)
+
 # Cisco's word for a hub that tells every spoke the others' networks and their own next hops.
 NEXT_HOPS_KEPT_IN_PHASE = 2
 
 
 def render(plan: Plan, layout: Layout) -> Rendered:
-    """zebra always, each speaker when a cloud has its protocol. Raises Fault for one that is not here yet."""
-    for cloud in plan.clouds:
-        if cloud.routing is Protocol.RIP:
-            raise Fault(f"clouds.{cloud.name}.routing", "rip is not available yet", "write routing: bgp, or ospf")
+    """zebra always, each speaker when a cloud has its protocol, or the site needs it."""
     files = (
         File(PurePosixPath(ZEBRA_FILE), _zebra_conf(plan)),
         *((File(PurePosixPath(bfd.FILE), bfd.conf(plan)),) if bfd.spoken(plan) else ()),
-        *((File(PurePosixPath(BGPD_FILE), _bgpd_conf(plan)),) if _has_bgp(plan) else ()),
+        *((File(PurePosixPath(BGPD_FILE), bgpd_conf(plan)),) if _has_bgp(plan) else ()),
         *((File(PurePosixPath(frr_ospf.FILE), frr_ospf.conf(plan)),) if frr_ospf.spoken(plan) else ()),
+        *((File(PurePosixPath(frr_rip.FILE), frr_rip.conf(plan)),) if frr_rip.spoken(plan) else ()),
     )
     return Rendered(
         engine=NAME,
@@ -60,10 +64,9 @@ def _units(plan: Plan, layout: Layout) -> tuple[Unit, ...]:
     run = layout.frr_run
     zserv = run / "zserv.api"
     # -P 0: no vty on TCP. --vty_socket: ours, not the host's. zebra's -K keeps BGP's routes in the kernel while a
-    # zebra that died starts again.
+    # zebra that died starts again. Without -r one that ends takes every route of BGP's away that it met, those of
+    # another network's zebra as well; ours go with their device.
     common = ("-u", USER, "-g", USER, "-z", str(zserv), "--vty_socket", str(run), "-P", "0", "--log", "stdout")
-    # Only a hub is called; a listening spoke would only be one more open port.
-    listening = any(cloud.role is Role.HUB for cloud in plan.clouds)
     own = f"dmvpn-{plan.network}"
     return (
         Unit(
@@ -71,18 +74,20 @@ def _units(plan: Plan, layout: Layout) -> tuple[Unit, ...]:
             argv=("install", "-d", "-o", USER, "-g", USER, "-m", "0755", str(run)),
             package="coreutils",
             daemon=False,
+            needs=Needs(capabilities=("CHOWN", "FOWNER", "DAC_OVERRIDE")),
         ),
         Unit(
             name=f"{own}-zebra",
             argv=(
                 str(DAEMONS / "zebra"),
                 *("-f", str(layout.current / ZEBRA_FILE), "-i", str(run / "zebra.pid")),
-                *(*common, "-K", str(ZEBRA_RESTART_S)),
+                *(*common, "-K", str(ZEBRA_RESTART_S), "-r"),
             ),
             package="frr",
             ready=zserv,
             reads=(PurePosixPath(ZEBRA_FILE),),
             on_change=Change.RESTART,
+            needs=NEEDS,
         ),
         # Before bgpd, which asks it for sessions.
         *(
@@ -90,13 +95,56 @@ def _units(plan: Plan, layout: Layout) -> tuple[Unit, ...]:
             if bfd.spoken(plan)
             else ()
         ),
-        *((_speaker("bgpd", BGPD_FILE, layout, common, () if listening else ("-p", "0")),) if _has_bgp(plan) else ()),
+        *(_bgpd(plan, layout, common) if _has_bgp(plan) else ()),
         *((_speaker("ospfd", frr_ospf.FILE, layout, common, ()),) if frr_ospf.spoken(plan) else ()),
+        *((_speaker("ripd", frr_rip.FILE, layout, common, ()),) if frr_rip.spoken(plan) else ()),
     )
 
 
+def _bgp_port(plan: Plan) -> tuple[str, ...]:
+    """A hub is called by spokes, a router of a site by its others; elsewhere it would only be one more open port."""
+    ports = [cloud.bgp.port for cloud in plan.clouds if cloud.bgp is not None and cloud.role is Role.HUB]
+    ports += [plan.session.port] if plan.session is not None else []
+    port = next(iter(ports), 0)
+    return () if port == BGP_PORT else ("-p", str(port))
+
+
 def _has_bgp(plan: Plan) -> bool:
-    return any(cloud.bgp is not None for cloud in plan.clouds)
+    return plan.session is not None or any(cloud.bgp is not None for cloud in plan.clouds)
+
+
+def learns(plan: Plan) -> bool:
+    """Whether this router's bgpd has neighbours that the file does not know."""
+    return any(cloud.bgp is not None and cloud.role is Role.HUB for cloud in plan.clouds)
+
+
+def _bgpd(plan: Plan, layout: Layout, common: tuple[str, ...]) -> tuple[Unit, ...]:
+    """A hub's starts with the file in force; a step of its own then brings it what dmvpnd learned, and reloads it."""
+    if not learns(plan):
+        return (_speaker("bgpd", BGPD_FILE, layout, common, _bgp_port(plan)),)
+    step = Unit(
+        name=learned_unit(plan.network),
+        argv=("python3", "-m", "dmvpn.operations.learned", plan.network, plan.router),
+        package="opendmvpn",
+        daemon=False,
+        reads=(PurePosixPath(BGPD_FILE),),
+        on_change=Change.RELOAD,
+        start_timeout_s=LEARNED_LIMIT_S,
+        # It speaks to bgpd's socket and writes beside it, which are the user frr's; it writes nothing elsewhere.
+        needs=Needs(capabilities=("DAC_OVERRIDE",)),
+    )
+    speaker = _speaker("bgpd", BGPD_FILE, layout, common, _bgp_port(plan))
+    return replace(speaker, reads=(), reload=()), step
+
+
+def learned_unit(network: str) -> str:
+    """Its work done again brings a hub's bgpd to what is learned now."""
+    return f"dmvpn-{network}-learned"
+
+
+def bgpd_reload(layout: Layout, file: PurePosixPath) -> tuple[str, ...]:
+    """Brings a running bgpd to that file; sessions whose lines are the same stay."""
+    return _reload("bgpd", layout, file)
 
 
 def _speaker(daemon: str, file: str, layout: Layout, common: tuple[str, ...], more: tuple[str, ...]) -> Unit:
@@ -111,14 +159,20 @@ def _speaker(daemon: str, file: str, layout: Layout, common: tuple[str, ...], mo
         package="frr",
         ready=run / f"{daemon}.vty",
         reads=(PurePosixPath(file),),
-        reload=(
-            str(DAEMONS / "frr-reload.py"),
-            *("--reload", "--stdout", "--daemon", daemon, "--vty_socket", str(run), "--rundir", str(run)),
-            # The host's /etc/frr/vtysh.conf is not ours; ours need not exist.
-            *("--confdir", str(layout.current)),
-            str(layout.current / file),
-        ),
+        reload=_reload(daemon, layout, layout.current / file),
         on_change=Change.RELOAD,
+        needs=NEEDS,
+    )
+
+
+def _reload(daemon: str, layout: Layout, file: PurePosixPath) -> tuple[str, ...]:
+    run = str(layout.frr_run)
+    return (
+        str(DAEMONS / "frr-reload.py"),
+        *("--reload", "--stdout", "--daemon", daemon, "--vty_socket", run, "--rundir", run),
+        # The host's /etc/frr/vtysh.conf is not ours; ours need not exist.
+        *("--confdir", str(layout.current)),
+        str(file),
     )
 
 
@@ -130,16 +184,18 @@ def _zebra_conf(plan: Plan) -> str:
     lines += ["no zebra nexthop kernel enable"]
     for cloud in plan.clouds:
         lines += [f"interface {word(cloud.device, 'device')}", " no link-detect", "exit"]
-    lines += frr_ospf.zebra_lines(plan)
+    lines += [*frr_ospf.zebra_lines(plan), *frr_rip.zebra_lines(plan)]
     return "\n".join([*lines, ""])
 
 
-def _bgpd_conf(plan: Plan) -> str:
+def bgpd_conf(plan: Plan, learned: Learned = NOTHING) -> str:
+    """bgpd's file. What a hub learned of its spokes is no part of a revision, so the file of a tree is without."""
     speaking = [(cloud, cloud.bgp) for cloud in plan.clouds if cloud.bgp is not None]
     lines = [header(plan.network, plan.router, "!"), f"hostname {word(plan.router, 'router')}"]
     for cloud, bgp in speaking:
-        lines += _prefix_lists(cloud, bgp)
-    lines += ["!", *_router(plan, speaking), ""]
+        lines += _prefix_lists(cloud, bgp, learned)
+    lines += [*frr_choice.route_maps(plan), *frr_site.route_maps(plan)]
+    lines += ["!", *_router(plan, speaking, learned), ""]
     return "\n".join(lines)
 
 
@@ -154,7 +210,7 @@ def _list_word(version: int) -> str:
     return "ip" if version == 4 else "ipv6"
 
 
-def _prefix_lists(cloud: Cloud, bgp: Bgp) -> Iterator[str]:
+def _prefix_lists(cloud: Cloud, bgp: Bgp, learned: Learned) -> Iterator[str]:
     """One list a direction and family. Each ends in a deny: FRR lets everything pass by a list without entries."""
     name = word(cloud.name, "cloud")
     for version in sorted({address.version for address in cloud.addresses}):
@@ -170,18 +226,22 @@ def _prefix_lists(cloud: Cloud, bgp: Bgp) -> Iterator[str]:
                 yield from _list(f"{kind} prefix-list {name}-to-hubs", out)
             case Role.HUB:
                 longer = [f"permit {prefix} le {longest}" for prefix in accept]
-                refuse = [f"deny {prefix} le {longest}" for prefix in _of(version, bgp.refuse)]
-                # What the hub itself originates is nobody else's to announce, though longer prefixes are.
                 own = [f"deny {prefix}" for prefix in announce]
-                yield from _list(f"{kind} prefix-list {name}-from-spokes", [*refuse, *own, *longer])
+                yield from _list(f"{kind} prefix-list {name}-from-nobody", [])
                 told = [f"{entry}{_or_longer(cloud, longest)}" for entry in out]
                 yield from _list(f"{kind} prefix-list {name}-to-spokes", told)
                 yield from _list(f"{kind} prefix-list {name}-between-hubs", [*own, *longer])
+    if cloud.role is Role.HUB:
+        for head, entries in frr_spokes.filters(cloud, bgp, learned):
+            yield from _list(head, entries)
 
 
 def _or_longer(cloud: Cloud, longest: int) -> str:
-    """In phases 1 and 3 a summary does: the hub relays, and in 3 it also says where there is a shorter way."""
-    return f" le {longest}" if cloud.nhrp.phase == NEXT_HOPS_KEPT_IN_PHASE else ""
+    """In phases 1 and 3 a summary does: the hub relays, and in 3 it also says where there is a shorter way. But beside
+    another cloud, whose routes are as long as the networks, it would never be taken.
+    """
+    specific = cloud.bgp is not None and cloud.bgp.specific
+    return f" le {longest}" if specific or cloud.nhrp.phase == NEXT_HOPS_KEPT_IN_PHASE else ""
 
 
 def _list(head: str, entries: list[str]) -> Iterator[str]:
@@ -193,45 +253,52 @@ def _list(head: str, entries: list[str]) -> Iterator[str]:
 # ------------------------------------------------------------ the router
 
 
-def _router(plan: Plan, speaking: list[tuple[Cloud, Bgp]]) -> Iterator[str]:
-    cloud, first = speaking[0]
-    for other, bgp in speaking[1:]:
-        if bgp.asn != first.asn:
-            raise Fault(
-                f"clouds.{other.name}", f"AS {bgp.asn} here and AS {first.asn} in {cloud.name}, on one router", ""
-            )
-    yield f"router bgp {first.asn}"
-    yield f" bgp router-id {first.router_id}"
+def _router(plan: Plan, speaking: list[tuple[Cloud, Bgp]], learned: Learned) -> Iterator[str]:
+    asn, router_id = _identity(plan, speaking)
+    yield f"router bgp {asn}"
+    yield f" bgp router-id {router_id}"
     yield " bgp log-neighbor-changes"
+    # Which of several paths is the best must not depend on which came first.
+    yield " bgp deterministic-med"
     # A family is switched on for each neighbour below, never by default.
     yield " no bgp default ipv4-unicast"
     # A summary is announced because the file says so, not because a route of that length happens to exist.
     yield " no bgp network import-check"
     yield " bgp graceful-restart"
-    relieved = any(member.role is Role.HUB and bgp.neighbors for member, bgp in speaking)
+    relieved = plan.session is not None or any(
+        (member.role is Role.HUB and bgp.neighbors) or member.rank is not None for member, bgp in speaking
+    )
     yield f" bgp graceful-restart restart-time {RELIEVED_RESTART_S if relieved else RESTART_S}"
     yield f" bgp graceful-restart stalepath-time {STALE_S}"
     yield " bgp graceful-restart preserve-fw-state"
     # A path that was silent for the hold time is no restart: with this (RFC 8538) both ends would wait to be called.
     yield " no bgp graceful-restart notification"
-    if any(bgp.listen for _, bgp in speaking):
-        yield f" bgp listen limit {LISTEN_LIMIT}"
     for member, bgp in speaking:
-        yield from _groups(member, bgp)
+        yield from _groups(member, bgp, learned)
+    yield from frr_site.neighbor_lines(plan)
     for version in (4, 6):
-        yield from _family(version, plan, speaking)
+        yield from _family(version, plan, speaking, learned)
 
 
-def _groups(cloud: Cloud, bgp: Bgp) -> Iterator[str]:
-    name = word(cloud.name, "cloud")
+def _identity(plan: Plan, speaking: list[tuple[Cloud, Bgp]]) -> tuple[int, object]:
+    """One bgpd is in one AS."""
+    named = [(cloud.name, bgp.asn, bgp.router_id) for cloud, bgp in speaking]
+    named += [("the site", plan.session.asn, plan.session.router_id)] if plan.session is not None else []
+    name, asn, router_id = named[0]
+    for other, their_asn, _ in named[1:]:
+        if their_asn != asn:
+            raise Fault(f"clouds.{other}", f"AS {their_asn} here and AS {asn} in {name}, on one router", "")
+    return asn, router_id
+
+
+def _groups(cloud: Cloud, bgp: Bgp, learned: Learned) -> Iterator[str]:
     if cloud.role is Role.HUB:
-        yield f" neighbor {name}-spokes peer-group"
-        yield f" neighbor {name}-spokes remote-as external"
-        yield f" neighbor {name}-spokes timers {bgp.keepalive_s} {bgp.hold_s}"
-        yield from bfd.neighbor(cloud, f"{name}-spokes")
+        yield from frr_spokes.group_lines(cloud, bgp, learned)
     for neighbor in bgp.neighbors:
         own = next((own for own in cloud.addresses if own.version == neighbor.address.version), None)
         yield f" neighbor {neighbor.address} remote-as {neighbor.asn}"
+        if bgp.port != BGP_PORT:
+            yield f" neighbor {neighbor.address} port {bgp.port}"
         yield f" neighbor {neighbor.address} description {word(neighbor.name, 'router')}"
         yield f" neighbor {neighbor.address} timers {bgp.keepalive_s} {bgp.hold_s}"
         yield f" neighbor {neighbor.address} timers connect {CONNECT_RETRY_S}"
@@ -241,18 +308,17 @@ def _groups(cloud: Cloud, bgp: Bgp) -> Iterator[str]:
         if cloud.role is Role.SPOKE and neighbor.asn != bgp.asn:
             # A spoke's overlay address is a host address, so no hub is on a connected network.
             yield f" neighbor {neighbor.address} disable-connected-check"
-    if cloud.role is Role.HUB:
-        yield from (f" bgp listen range {overlay} peer-group {name}-spokes" for overlay in bgp.listen)
 
 
-def _family(version: int, plan: Plan, speaking: list[tuple[Cloud, Bgp]]) -> Iterator[str]:
+def _family(version: int, plan: Plan, speaking: list[tuple[Cloud, Bgp]], learned: Learned) -> Iterator[str]:
     announced = dict.fromkeys(prefix for _, bgp in speaking for prefix in _of(version, bgp.announce))
-    if any(cloud.role is Role.HUB and bgp.neighbors for cloud, bgp in speaking):
+    if any(cloud.role is Role.HUB and (bgp.neighbors or bgp.specific) for cloud, bgp in speaking):
         # Spokes take the summary; the other hubs need to know behind which of us a site's network is.
         announced |= dict.fromkeys(_of(version, plan.serves))
     body = [f"  network {prefix}" for prefix in announced]
+    body += frr_site.family_lines(version, plan)
     for cloud, bgp in speaking:
-        body += _activated(version, cloud, bgp)
+        body += _activated(version, cloud, bgp, learned)
     if not body:
         return
     yield " !"
@@ -261,17 +327,13 @@ def _family(version: int, plan: Plan, speaking: list[tuple[Cloud, Bgp]]) -> Iter
     yield " exit-address-family"
 
 
-def _activated(version: int, cloud: Cloud, bgp: Bgp) -> Iterator[str]:
+def _activated(version: int, cloud: Cloud, bgp: Bgp, learned: Learned) -> Iterator[str]:
     """A session carries the family it runs over: its next hop is then an address of the overlay in that family."""
     name = word(cloud.name, "cloud")
-    group = f"{name}-spokes"
     if cloud.role is Role.HUB and _of(version, bgp.listen):
-        yield f"  neighbor {group} activate"
-        yield f"  neighbor {group} prefix-list {name}-from-spokes in"
-        yield f"  neighbor {group} prefix-list {name}-to-spokes out"
+        yield from frr_spokes.family_lines(version, cloud, bgp, learned)
         if cloud.nhrp.phase == NEXT_HOPS_KEPT_IN_PHASE:
-            yield f"  neighbor {group} attribute-unchanged next-hop"
-        yield f"  neighbor {group} maximum-prefix {SPOKE_PREFIX_LIMIT} restart {SPOKE_PREFIX_PAUSE_MIN}"
+            yield f"  neighbor {frr_spokes.group(cloud)} attribute-unchanged next-hop"
     for neighbor in bgp.neighbors:
         if neighbor.address.version != version:
             continue
@@ -281,8 +343,15 @@ def _activated(version: int, cloud: Cloud, bgp: Bgp) -> Iterator[str]:
             case Role.SPOKE:
                 yield f"{at} prefix-list {name}-from-hubs in"
                 yield f"{at} prefix-list {name}-to-hubs out"
+                yield from frr_choice.from_peers(cloud, at)
             case Role.HUB:
                 yield f"{at} prefix-list {name}-between-hubs in"
                 yield f"{at} prefix-list {name}-between-hubs out"
-                # The spoke may have called one hub only; the other then reaches it through that one.
-                yield f"{at} next-hop-self"
+                yield from frr_choice.from_hubs(cloud, at)
+                # The spoke may have called one hub only; the other then reaches it through that one. So it does what
+                # one hub tells a third: `force` says it of routes that are reflected, too.
+                inside = neighbor.asn == bgp.asn
+                yield f"{at} next-hop-self{' force' if inside else ''}"
+                if inside:
+                    # A hub that lost its path to another hears of its spokes by the third. RFC 4456.
+                    yield f"{at} route-reflector-client"

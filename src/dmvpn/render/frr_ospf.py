@@ -8,12 +8,13 @@ inside an area. Shortcuts stand in a table of their own before main, so they win
 from collections.abc import Iterator
 
 from dmvpn.network.plan import Cloud, Ospf, Plan
-from dmvpn.render import bfd
+from dmvpn.render import bfd, frr_choice
 from dmvpn.render.words import header, word
 
 FILE = "ospfd.conf"
 HELLO_S, DEAD_S = 10, 40  # RFC 2328 C.3's; of point-to-multipoint FRR keeps them, IOS has 30 and 120: set them there
 ROUTE_MAP = "dmvpn-ospf"
+STATIC, TAKEN = "dmvpn-behind", "dmvpn-to-ospf"
 
 
 def spoken(plan: Plan) -> bool:
@@ -33,9 +34,51 @@ def conf(plan: Plan) -> str:
         # The site's networks are told and nobody is met there: a host that speaks OSPF is no router of ours.
         lines += [f"interface {word(device, 'device')}", f" ip ospf area {speaking[0][1].area}"]
         lines += [" ip ospf passive", "exit"]
-    lines += ["!", "router ospf", f" ospf router-id {word(plan.transport, 'transport')}"]
-    lines += [" log-adjacency-changes", "exit", ""]
+    lines += [*_taken_lines(plan), "!", "router ospf", f" ospf router-id {word(plan.transport, 'transport')}"]
+    lines += [" log-adjacency-changes", *_distance(plan), *_redistributed(plan), "exit", ""]
     return "\n".join(lines)
+
+
+def _distance(plan: Plan) -> Iterator[str]:
+    """One ospfd has one distance for all its clouds; between those the cost decides. What was redistributed into it is
+    the last choice.
+    """
+    found = [distance for cloud in plan.clouds if cloud.ospf and (distance := frr_choice.distance(cloud)) is not None]
+    if found:
+        own = min(found)
+        yield f" distance ospf intra-area {own} inter-area {own} external {frr_choice.TAKEN_DISTANCE}"
+
+
+def _takes_bgp(plan: Plan) -> bool:
+    """A hub that announces a cloud of BGP's in one of OSPF's: its own, or the one that its site's partner is in."""
+    return (plan.session is not None or any(cloud.bgp is not None for cloud in plan.clouds)) and any(
+        cloud.ospf is not None and cloud.redistributes for cloud in plan.clouds
+    )
+
+
+def _taken_lines(plan: Plan) -> Iterator[str]:
+    """What is announced beyond interfaces, by route-maps: networks behind the site's, other clouds."""
+    static = [route.prefix for route in plan.routes if route.prefix.version == 4]
+    for number, prefix in enumerate(static, start=1):
+        yield f"ip prefix-list {STATIC} seq {5 * number} permit {prefix}"
+    if static:
+        yield from (f"route-map {STATIC} permit 10", f" match ip address prefix-list {STATIC}", "exit")
+    if _takes_bgp(plan):
+        overlays = [overlay for cloud in plan.clouds for overlay in cloud.overlay]
+        never = [prefix for prefix in (plan.transport_range, *overlays, *plan.serves) if prefix.version == 4]
+        internal = [prefix for prefix in plan.prefixes if prefix.version == 4]
+        entries = [f"deny {prefix} le 32" for prefix in never] + [f"deny {prefix}" for prefix in internal]
+        entries += [f"permit {prefix} le 32" for prefix in internal]
+        for number, entry in enumerate(entries, start=1):
+            yield f"ip prefix-list {TAKEN} seq {5 * number} {entry}"
+        yield from (f"route-map {TAKEN} permit 10", f" match ip address prefix-list {TAKEN}", "exit")
+
+
+def _redistributed(plan: Plan) -> Iterator[str]:
+    if any(route.prefix.version == 4 for route in plan.routes):
+        yield f" redistribute kernel route-map {STATIC}"
+    if _takes_bgp(plan):
+        yield f" redistribute bgp route-map {TAKEN}"
 
 
 def zebra_lines(plan: Plan) -> Iterator[str]:
@@ -66,5 +109,6 @@ def _interface(cloud: Cloud, ospf: Ospf) -> Iterator[str]:
     # Two planes, and two vendors, need not agree about the device's MTU; what is sent fits the smaller one anyway.
     yield " ip ospf mtu-ignore"
     if cloud.bfd is not None:
+        yield " ip ospf bfd"
         yield f" ip ospf bfd profile {bfd.profile(cloud)}"
     yield "exit"

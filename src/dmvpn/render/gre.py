@@ -4,8 +4,7 @@ from typing import Any
 
 from dmvpn.network.plan import Plan, Plane
 from dmvpn.render.layout import Layout
-from dmvpn.render.nftables import IPSEC_DEVICE
-from dmvpn.render.result import Change, File, Rendered, Unit
+from dmvpn.render.result import TUN, Change, File, Needs, Rendered, Unit
 from dmvpn.render.words import as_json, word
 
 NAME = "gre"
@@ -21,7 +20,7 @@ def render(plan: Plan, layout: Layout) -> Rendered:
     document: dict[str, Any] = {
         "version": 1,
         "network": plan.network,
-        "bind_device": IPSEC_DEVICE,
+        "bind_device": word(plan.registry.ipsec_device, "device"),
         "local": str(plan.transport),
         "control": str(layout.gre_socket),
         "tunnels": [
@@ -41,6 +40,12 @@ def render(plan: Plan, layout: Layout) -> Rendered:
                 ready=layout.gre_socket,
                 reads=(file.path,),
                 on_change=Change.RESTART,
+                # SETPCAP: to drop the rest by itself, whoever started it.
+                needs=Needs(
+                    capabilities=("NET_RAW", "NET_ADMIN", "SETPCAP"),
+                    families=("UNIX", "NETLINK", "INET", "INET6", "PACKET"),
+                    devices=(TUN,),
+                ),
             ),
         ),
     )

@@ -1,16 +1,16 @@
-"""network.json: devices, addresses, routes, rules, policies and sysctls as dmvpn.linux.netstate keeps them.
+"""network.json: links, devices, addresses, routes, rules, policies and sysctls as dmvpn.linux.netstate keeps them.
 
-VLANs, bonds, PPPoE and DHCP are not here yet: the devices of uplinks and LANs must exist.
+What a client brings (DHCP, PPP) is not in it; the devices that it comes to are.
 """
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Any
 
 from dmvpn.errors import Fault
-from dmvpn.network.plan import Address, Cloud, Interface, Network, Plan, Plane, Role, Uplink
+from dmvpn.network.plan import Address, Bond, Cloud, Interface, Network, Plan, Plane, Role, Uplink
 from dmvpn.render.layout import Layout
-from dmvpn.render.result import Change, File, Rendered, Unit
+from dmvpn.render.result import TUN, Change, File, Needs, Rendered, Unit
 from dmvpn.render.words import as_json, word
 
 NAME = "interfaces"
@@ -41,17 +41,11 @@ def render(plan: Plan, layout: Layout) -> Rendered:
         "version": 1,
         "network": plan.network,
         "state": str(layout.run / "network.state.json"),
+        **_links(plan),
         "devices": [_device(plan, cloud) for cloud in plan.clouds],
         "addresses": [{"device": device, "address": str(address)} for device, address in _addresses(plan)],
-        "routes": [*_unreachable(plan), *_on_link(plan), *_defaults(plan), *_to_underlay(plan)],
-        "rules": [
-            {
-                "priority": plan.registry.shortcut_priority,
-                "table": plan.registry.shortcut_table,
-                "family": version,
-            }
-            for version in ((4, 6) if _has_ipv6(plan) else (4,))
-        ],
+        "routes": [*_unreachable(plan), *_on_link(plan), *_defaults(plan), *_to_underlay(plan), *_behind(plan)],
+        "rules": [*_rules(plan)],
         "policies": list(_policies(plan)),
         "sysctls": dict(_sysctls(plan)),
     }
@@ -70,9 +64,55 @@ def render(plan: Plan, layout: Layout) -> Rendered:
                 stop=("python3", "-m", "dmvpn.linux.netstate", "remove", str(layout.current / FILE)),
                 reads=(file.path,),
                 on_change=Change.RELOAD,
+                needs=Needs(
+                    capabilities=("NET_ADMIN",),
+                    families=("UNIX", "NETLINK", "INET", "INET6"),
+                    devices=(TUN,),
+                    tunes=True,
+                ),
             ),
         ),
     )
+
+
+def _links(plan: Plan) -> dict[str, list[dict[str, Any]]]:
+    """Without the empty lists."""
+    found: dict[str, list[dict[str, Any]]] = {
+        "bonds": [_bond(bond) for bond in plan.bonds],
+        "vlans": [
+            {"name": word(vlan.name, "device"), "port": vlan.port, "id": vlan.vlan_id, "mtu": vlan.mtu_octets}
+            for vlan in plan.vlans
+        ],
+        "ports": [{"name": word(port.name, "device"), "mtu": port.mtu_octets} for port in plan.ports],
+        "leased": [{"name": word(uplink.device, "device")} for uplink in plan.uplinks if uplink.leased],
+        "uplinks": [{"name": word(uplink.carrier, "device")} for uplink in plan.uplinks if len(plan.uplinks) > 1],
+    }
+    return {key: rows for key, rows in found.items() if rows}
+
+
+def _bond(bond: Bond) -> dict[str, Any]:
+    return {
+        "name": word(bond.name, "device"),
+        "members": [{"name": word(member, "device")} for member in bond.members],
+        "mode": bond.mode.value,
+        "miimon_ms": bond.miimon_ms,
+        "updelay_ms": bond.updelay_ms,
+        "lacp_rate": bond.lacp_rate.value,
+        "mtu": bond.mtu_octets,
+    }
+
+
+def _rules(plan: Plan) -> Iterator[dict[str, Any]]:
+    registry = plan.registry
+    for version in (4, 6) if _has_ipv6(plan) else (4,):
+        yield {"priority": registry.shortcut_priority, "table": registry.shortcut_table, "family": version}
+    # A policy's marks are for rules of the machine's own, which nothing internal may follow. With several uplinks such
+    # a rule stands before marks of ours anyway: it is dmvpn.linux.uplink_tables'.
+    if plan.policy is not None and plan.policy.marks and len(plan.uplinks) < 2:
+        internal = {prefix.version for prefix in plan.prefixes}
+        for version in sorted(internal | ({6} if _has_ipv6(plan) else set())):
+            rule = {"priority": registry.uplink_priority - 1, "table": MAIN_TABLE, "family": version}
+            yield rule | {"specific": True}
 
 
 def _has_ipv6(plan: Plan) -> bool:
@@ -139,12 +179,20 @@ def _addresses(plan: Plan) -> Iterator[tuple[str, Interface | str]]:
     for cloud in plan.clouds:
         for address in cloud.addresses:
             yield word(cloud.device, "device"), _overlay_address(cloud, address)
+        if any(address.version == 6 for address in cloud.addresses):
+            yield word(cloud.device, "device"), _link_local(plan.transport)
+
+
+def _link_local(transport: Address) -> str:
+    """The device makes none by itself, and bgpd wants one before it speaks IPv6 there. Its form is RFC 5214 6.1's."""
+    return f"{IPv6Address((0xFE80 << 112) | (0x5EFE << 32) | (int(transport) & 0xFFFFFFFF))}/64"
 
 
 def _overlay_address(cloud: Cloud, address: Address) -> str:
     """A hub has the whole overlay on link and asks NHRP for each; a spoke reaches the others by BGP and shortcuts."""
-    if cloud.ospf is not None and address.version == 4:
-        return f"{address}/{cloud.ospf.length}"
+    met = cloud.ospf or cloud.rip
+    if met is not None and address.version == 4:
+        return f"{address}/{met.length}"
     if cloud.role is Role.SPOKE:
         return str(ip_network(address))
     for overlay in cloud.overlay:
@@ -173,7 +221,8 @@ def _on_link(plan: Plan) -> Iterator[dict[str, Any]]:
     phase 2, where BGP names them, all of the overlay. With OSPF both have the same length, which says whether.
     """
     for cloud in plan.clouds:
-        on_link = cloud.role is Role.HUB if cloud.ospf is None else cloud.ospf.length < HOST_LENGTH
+        met = cloud.ospf or cloud.rip
+        on_link = cloud.role is Role.HUB if met is None else met.length < HOST_LENGTH
         if on_link:
             continue
         near: list[Network] = [ip_network(overlay) for hub in cloud.hubs for overlay in hub.overlay]
@@ -198,6 +247,15 @@ def _defaults(plan: Plan) -> Iterator[dict[str, Any]]:
     everything: dict[int, Network] = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
     for uplink in plan.uplinks:
         for gateway in uplink.gateways:
+            if uplink.is_beside(gateway):
+                yield {
+                    "prefix": str(ip_network(gateway)),
+                    "kind": "unicast",
+                    "device": word(uplink.device, "device"),
+                    "metric": uplink.metric,
+                    "table": MAIN_TABLE,
+                    "protocol": plan.registry.route_protocol,
+                }
             yield {
                 "prefix": str(everything[gateway.version]),
                 "kind": "unicast",
@@ -235,6 +293,19 @@ def _to_underlay(plan: Plan) -> Iterator[dict[str, Any]]:
             }
 
 
+def _behind(plan: Plan) -> Iterator[dict[str, Any]]:
+    """Networks behind other routers of the site."""
+    for route in plan.routes:
+        yield {
+            "prefix": str(route.prefix),
+            "kind": "unicast",
+            "device": word(route.device, "device"),
+            "gateway": str(route.via),
+            "table": MAIN_TABLE,
+            "protocol": plan.registry.route_protocol,
+        }
+
+
 def _uplink_of(plan: Plan, cloud: Cloud) -> Uplink | None:
     """The uplink that has the cloud's underlay address."""
     own = cloud.underlay_address
@@ -251,12 +322,17 @@ def _sysctls(plan: Plan) -> Iterator[tuple[str, str]]:
     # A hub sends most packets out where they came in. ICMP redirects would name an overlay next hop to LAN hosts; the
     # indication is NHRP's. The kernel sends if either of all and the device says so.
     yield "net.ipv4.conf.all.send_redirects", "0"
+    if sum(uplink.weight > 0 for uplink in plan.uplinks) > 1:
+        # Connections are shared, not destinations: by addresses alone one busy pair of hosts would be one share.
+        yield "net.ipv4.fib_multipath_hash_policy", "1"
     for cloud in plan.clouds:
         yield f"net.ipv4.conf.{word(cloud.device, 'device')}.send_redirects", "0"
     if not _has_ipv6(plan):
         return
     yield "net.ipv6.conf.all.forwarding", "1"
     yield "net.ipv6.conf.all.accept_redirects", "0"
+    if sum(uplink.weight > 0 for uplink in plan.uplinks) > 1:
+        yield "net.ipv6.fib_multipath_hash_policy", "1"
     for cloud in plan.clouds:
         # All routers derive their link-local address from a MAC that is unique in the network; asking nobody costs 1 s.
         yield f"net.ipv6.conf.{word(cloud.device, 'device')}.accept_dad", "0"

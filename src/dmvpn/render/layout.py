@@ -46,6 +46,21 @@ class Layout:
         return PurePosixPath("/run/dmvpn") / self.network
 
     @property
+    def bgpd_file(self) -> PurePosixPath:
+        """What a hub's bgpd was brought to: the file in force and what dmvpnd has learned."""
+        return self.run / "bgpd.conf"
+
+    @property
+    def learned(self) -> PurePosixPath:
+        """What dmvpnd knows of spokes by their certificates."""
+        return self.state / "learned.json"
+
+    @property
+    def adopted(self) -> PurePosixPath:
+        """What services of the host's own were before they made room for ours."""
+        return self.state / "adopted.json"
+
+    @property
     def supervisor_socket(self) -> PurePosixPath:
         return self.run / "supervisor.sock"
 
@@ -61,6 +76,11 @@ class Layout:
     @property
     def frr_run(self) -> PurePosixPath:
         return self.run / "frr"
+
+    @property
+    def gateway_track(self) -> PurePosixPath:
+        """How much less than its priority this router offers for the site's gateways: a number."""
+        return self.run / "gateway.track"
 
     @property
     def gre_socket(self) -> PurePosixPath:

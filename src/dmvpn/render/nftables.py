@@ -5,15 +5,13 @@ touched. Named counters are what `status` shows.
 """
 
 from dmvpn.network.plan import Cloud, Plan, Plane
+from dmvpn.render import internet_only, nft_policy, nft_uplinks
 from dmvpn.render.layout import Layout
-from dmvpn.render.result import Change, Check, File, Rendered, Unit
+from dmvpn.render.result import Change, Check, File, Needs, Rendered, Unit
 from dmvpn.render.words import header, word
 
 NAME = "nftables"
 FILE = "nftables.nft"
-
-# charon's kernel-libipsec compiles this name in.
-IPSEC_DEVICE = "ipsec0"
 
 # One log for each pair of hosts at once, then one a second while they still take the detour: the first packet starts
 # the shortcut, a lost indication is repeated soon. The engine limits again, by what it knows of the sender.
@@ -31,8 +29,11 @@ USED_SIZE = 16384
 
 
 MULTICAST = {"ip": "224.0.0.0/4", "ip6": "ff00::/8"}
-# BGP, BFD (RFC 5881, RFC 5883), OSPF: between routers only.
-OWN_TRAFFIC = ("tcp dport 179", "tcp sport 179", "udp dport { 3784, 3785, 4784 }", "meta l4proto 89")
+_OTHER = "meta l4proto != gre"
+# Behind what drops: a packet that a policy refuses uses nothing, and is no detour.
+LAST = "filter + 20"
+# BFD (RFC 5881, RFC 5883), OSPF: between routers only, as is BGP.
+OWN_TRAFFIC = ("udp dport { 3784, 3785, 4784 }", "meta l4proto 89")
 
 
 def table(network: str) -> str:
@@ -59,6 +60,7 @@ def render(plan: Plan, layout: Layout) -> Rendered:
                 stop=("nft", "delete", "table", "inet", name),
                 reads=(path.relative_to(layout.current),),
                 on_change=Change.RELOAD,
+                needs=Needs(capabilities=("NET_ADMIN",), families=("UNIX", "NETLINK")),
             ),
         ),
     )
@@ -73,24 +75,23 @@ def _text(plan: Plan, name: str) -> str:
         f"delete table inet {name}",
         f"table inet {name} {{",
     ]
-    lines += _counters(clouds)
+    lines += _counters(plan)
     for cloud in clouds:
         if cloud.nhrp.redirect:
             lines += _pair_sets(cloud)
     in_kernel = tuple(cloud for cloud in clouds if cloud.plane is Plane.KERNEL)
     for cloud in in_kernel:
         lines += _used_sets(cloud)
-    lines += _guards(plan)
-    lines += _hairpins(clouds)
-    if in_kernel:
-        lines += [*_multicast(in_kernel), *_used(in_kernel)]
-    lines += _clamps(clouds)
+    lines += [*_guards(plan), *_own(plan), *_through(plan)]
+    lines += internet_only.chains(plan)
+    lines += nft_policy.lines(plan)
+    lines += nft_uplinks.chains(plan)
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def _counters(clouds: tuple[Cloud, ...]) -> list[str]:
-    names = ["gre_clear_out", "gre_clear_in", "transport_forwarded"]
-    for cloud in clouds:
+def _counters(plan: Plan) -> list[str]:
+    names = ["gre_clear_out", "gre_clear_in", "transport_forwarded", *internet_only.counters(plan)]
+    for cloud in plan.clouds:
         cloud_name = word(cloud.name, "cloud")
         names += [f"hairpin_{cloud_name}"] if cloud.nhrp.redirect else []
         names += [f"mss_{cloud_name}"]
@@ -101,40 +102,45 @@ def _counters(clouds: tuple[Cloud, ...]) -> list[str]:
 def _guards(plan: Plan) -> list[str]:
     """GRE between transport addresses travels in ESP or not at all; GRE of the host's own is none of our business.
 
-    Three chains, since a packet of ours can be sent by us, arrive for us, or be smuggled through us by a LAN host.
-    Inside ESP it is on charon's device on the userspace plane; on the kernel's it has a policy's SA ahead of it, or
-    came out of one. There the key counts as well: the mGRE device has no address of its own and takes a packet from
-    anywhere, and a foreign peer has no transport address.
+    A packet of ours can be sent by us (`_own`), arrive for us, or be smuggled through us by a LAN host (`_through`).
+    Inside ESP it is on charon's device on the userspace plane, which has its group as soon as charon serves; on the
+    kernel's it has a policy's SA ahead of it, or came out of one. There the key counts as well: the mGRE device has no
+    address of its own and takes a packet from anywhere, and a foreign peer has no transport address.
+
+    Every packet passes a hook, most of them several (in the tunnel, as GRE, as ESP), and each chain of a hook costs as
+    much as some rules: so one for each hook, which lets go at once what it is not about.
     """
     keys = [cloud.gre_key for cloud in plan.clouds if cloud.plane is Plane.KERNEL and cloud.encrypted]
     in_kernel = any(cloud.plane is Plane.KERNEL for cloud in plan.clouds)
-    clear_out = "rt ipsec missing" if in_kernel else f'oifname != "{IPSEC_DEVICE}"'
-    clear_in = "meta ipsec missing" if in_kernel else f'iifname != "{IPSEC_DEVICE}"'
-    family = "ip" if plan.transport.version == 4 else "ip6"
-    ours = word(plan.transport_range, "transport")
+    group = plan.registry.ipsec_group
+    safe_out = "rt ipsec exists" if in_kernel else f"meta oifgroup {group}"
+    safe_in = "meta ipsec exists" if in_kernel else f"meta iifgroup {group}"
+    clear_out = "rt ipsec missing" if in_kernel else f"meta oifgroup != {group}"
+    clear_in = "meta ipsec missing" if in_kernel else f"meta iifgroup != {group}"
+    family, ours = _transport(plan)
     gre = "meta l4proto gre"
     drop_out = "counter name gre_clear_out drop"
     drop_in = "counter name gre_clear_in drop"
-    drop_through = "counter name transport_forwarded drop"
     return [
-        "\tchain guard_out {",
-        "\t\ttype filter hook output priority filter; policy accept;",
+        "\tchain gre_out {",
+        f"\t\t{safe_out} return",
         f"\t\t{clear_out} {gre} {family} daddr {ours} {drop_out}",
         f"\t\t{clear_out} {gre} {family} saddr {ours} {drop_out}",
         *(f"\t\t{clear_out} {_with_key(key)} {gre} {drop_out}" for key in keys),
         "\t}",
         "\tchain guard_in {",
         "\t\ttype filter hook prerouting priority raw; policy accept;",
+        f"\t\t{_OTHER} return",
+        f"\t\t{safe_in} return",
         f"\t\t{clear_in} {gre} {family} daddr {ours} {drop_in}",
         f"\t\t{clear_in} {gre} {family} saddr {ours} {drop_in}",
         *(f"\t\t{clear_in} {_with_key(key)} {gre} fib daddr type local {drop_in}" for key in keys),
         "\t}",
-        "\tchain guard_through {",
-        "\t\ttype filter hook forward priority filter; policy accept;",
-        f"\t\t{family} daddr {ours} {drop_through}",
-        f"\t\t{family} saddr {ours} {drop_through}",
-        "\t}",
     ]
+
+
+def _transport(plan: Plan) -> tuple[str, str]:
+    return "ip" if plan.transport.version == 4 else "ip6", word(plan.transport_range, "transport")
 
 
 def _with_key(key: int | None) -> str:
@@ -171,35 +177,81 @@ def _used_sets(cloud: Cloud) -> list[str]:
     return lines
 
 
-def _used(clouds: tuple[Cloud, ...]) -> list[str]:
-    """Next hops with traffic keep their shortcut. What routers say to each other is no traffic: it would keep all."""
+def _own(plan: Plan) -> list[str]:
+    """What this router sends: GRE by its guard, and what goes into a tunnel.
+
+    A next hop with traffic keeps its shortcut. What routers say to each other is no traffic: it would keep all. And an
+    mGRE device would send multicast to the group's own address on the underlay; dmvpnd sends each member a copy.
+    """
     lines: list[str] = []
-    for hook in ("forward", "output"):
-        lines += [f"\tchain used_{hook} {{", f"\t\ttype filter hook {hook} priority filter + 20; policy accept;"]
-        for cloud in clouds:
-            device = word(cloud.device, "device")
-            if hook == "output":
-                lines += [f'\t\toifname "{device}" {own} return' for own in OWN_TRAFFIC]
-            lines += [
-                f'\t\toifname "{device}" {family} daddr != {MULTICAST[family]}'
-                f" update @{used_set(cloud, family)} {{ rt {family} nexthop }}"
-                for family in _families(cloud)
-            ]
-        lines.append("\t}")
-    return lines
-
-
-def _multicast(clouds: tuple[Cloud, ...]) -> list[str]:
-    """An mGRE device would send it to the group's own address on the underlay; dmvpnd sends each member a copy."""
-    lines = ["\tchain multicast {", "\t\ttype filter hook postrouting priority raw; policy accept;"]
+    clouds = tuple(cloud for cloud in plan.clouds if cloud.plane is Plane.KERNEL)
     for cloud in clouds:
-        name, device = word(cloud.name, "cloud"), word(cloud.device, "device")
+        name = word(cloud.name, "cloud")
         drop = f"counter name multicast_{name} drop"
+        bgp = [f"tcp {side} {cloud.bgp.port}" for side in ("dport", "sport")] if cloud.bgp is not None else []
         lines += [
-            f'\t\toifname "{device}" ip daddr {MULTICAST["ip"]} log group {cloud.multicast_group} {drop}',
-            f'\t\toifname "{device}" ip6 daddr {MULTICAST["ip6"]} {drop}',
+            f"\tchain own_{name} {{",
+            f"\t\tip daddr {MULTICAST['ip']} log group {cloud.multicast_group} {drop}",
+            f"\t\tip6 daddr {MULTICAST['ip6']} {drop}",
+            *(f"\t\t{own} return" for own in (*bgp, *OWN_TRAFFIC)),
+            *(f"\t\t{_use(cloud, family)}" for family in _families(cloud)),
+            "\t}",
         ]
-    return [*lines, "\t}"]
+    return [
+        *lines,
+        "\tchain guard_out {",
+        f"\t\ttype filter hook output priority {LAST}; policy accept;",
+        "\t\tmeta l4proto gre goto gre_out",
+        *(f'\t\toifname "{word(cloud.device, "device")}" goto own_{word(cloud.name, "cloud")}' for cloud in clouds),
+        "\t}",
+    ]
+
+
+def _use(cloud: Cloud, family: str) -> str:
+    return f"update @{used_set(cloud, family)} {{ rt {family} nexthop }}"
+
+
+def _through(plan: Plan) -> list[str]:
+    """What is forwarded: nothing between transport addresses, and what goes into a tunnel or comes out of one."""
+    family, ours = _transport(plan)
+    drop = "counter name transport_forwarded drop"
+    lines: list[str] = []
+    ways: list[str] = []
+    for cloud in plan.clouds:
+        name, device = word(cloud.name, "cloud"), word(cloud.device, "device")
+        lines += [
+            *_clamp(cloud),
+            *_hairpin(cloud),
+            f"\tchain to_{name} {{",
+            *([f'\t\tiifname "{device}" jump hairpin_{name}'] if cloud.nhrp.redirect else []),
+            *_forwarded(cloud),
+            f"\t\tmeta l4proto tcp goto clamp_{name}",
+            "\t}",
+        ]
+        ways += [
+            f'\t\toifname "{device}" jump to_{name}',
+            f'\t\tiifname "{device}" meta l4proto tcp jump clamp_{name}',
+        ]
+    return [
+        *lines,
+        "\tchain guard_through {",
+        f"\t\ttype filter hook forward priority {LAST}; policy accept;",
+        f"\t\t{family} daddr {ours} {drop}",
+        f"\t\t{family} saddr {ours} {drop}",
+        *ways,
+        "\t}",
+    ]
+
+
+def _forwarded(cloud: Cloud) -> list[str]:
+    if cloud.plane is not Plane.KERNEL:
+        return []
+    drop = f"counter name multicast_{word(cloud.name, 'cloud')} drop"
+    return [
+        f"\t\tip daddr {MULTICAST['ip']} log group {cloud.multicast_group} {drop}",
+        f"\t\tip6 daddr {MULTICAST['ip6']} {drop}",
+        *(f"\t\t{_use(cloud, family)}" for family in _families(cloud)),
+    ]
 
 
 def _families(cloud: Cloud) -> list[str]:
@@ -223,32 +275,33 @@ def _pair_sets(cloud: Cloud) -> list[str]:
     return lines
 
 
-def _hairpins(clouds: tuple[Cloud, ...]) -> list[str]:
+def _hairpin(cloud: Cloud) -> list[str]:
     """What a hub sends back where it came from: the head goes to dmvpnd, which tells the sender of a better way."""
-    lines = ["\tchain hairpin {", "\t\ttype filter hook forward priority filter + 10; policy accept;"]
-    for cloud in clouds:
-        if not cloud.nhrp.redirect:
-            continue
-        name, device = word(cloud.name, "cloud"), word(cloud.device, "device")
-        back = f'iifname "{device}" oifname "{device}"'
-        lines.append(f"\t\t{back} counter name hairpin_{name}")
-        lines += [
-            f"\t\t{back} update @pairs_{family}_{name} {{ {family} saddr . {family} daddr {HAIRPIN_PAIR_LIMIT} }}"
+    if not cloud.nhrp.redirect:
+        return []
+    name = word(cloud.name, "cloud")
+    return [
+        f"\tchain hairpin_{name} {{",
+        f"\t\tcounter name hairpin_{name}",
+        *(
+            f"\t\tupdate @pairs_{family}_{name} {{ {family} saddr . {family} daddr {HAIRPIN_PAIR_LIMIT} }}"
             f" {HAIRPIN_TOTAL_LIMIT} log group {cloud.nflog_group} snaplen {SNAPLEN_OCTETS}"
             for family in _families(cloud)
-        ]
-    return [*lines, "\t}"]
+        ),
+        "\t}",
+    ]
 
 
-def _clamps(clouds: tuple[Cloud, ...]) -> list[str]:
+def _clamp(cloud: Cloud) -> list[str]:
     """TCP learns the tunnel's size from both SYNs, since ICMP does not always come through to a host. RFC 4459 3.2."""
-    lines = ["\tchain clamp {", "\t\ttype filter hook forward priority mangle; policy accept;"]
-    for cloud in clouds:
-        name, device = word(cloud.name, "cloud"), word(cloud.device, "device")
-        for nfproto, mss in (("ipv4", cloud.mss_v4_octets), ("ipv6", cloud.mss_v6_octets)):
-            lines += [
-                f'\t\t{direction} "{device}" meta nfproto {nfproto} tcp flags syn / syn,rst'
-                f" tcp option maxseg size > {mss} tcp option maxseg size set {mss} counter name mss_{name}"
-                for direction in ("iifname", "oifname")
-            ]
-    return [*lines, "\t}"]
+    name = word(cloud.name, "cloud")
+    return [
+        f"\tchain clamp_{name} {{",
+        "\t\ttcp flags & syn != syn return",
+        *(
+            f"\t\tmeta nfproto {nfproto} tcp flags syn / syn,rst tcp option maxseg size > {mss}"
+            f" tcp option maxseg size set {mss} counter name mss_{name}"
+            for nfproto, mss in (("ipv4", cloud.mss_v4_octets), ("ipv6", cloud.mss_v6_octets))
+        ),
+        "\t}",
+    ]

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import PurePosixPath
 
+TUN = PurePosixPath("/dev/net/tun")
+
 
 @dataclass(frozen=True, slots=True)
 class File:
@@ -32,13 +34,37 @@ class Change(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Needs:
+    """What a process cannot do without. capabilities(7) and address families by their names without CAP_ and AF_.
+
+    `writes` are directories beside the network's own under /run, `spares` those below them that it leaves alone;
+    `devices` are nodes in /dev. `tunes`: writes /proc/sys. `namespaces`: the kinds it makes. `calls`: system calls
+    beyond systemd's @system-service. `changes_profile`: its children have AppArmor profiles of their own. `machine`: it
+    sets what every sandbox protects.
+    """
+
+    capabilities: tuple[str, ...] = ()
+    families: tuple[str, ...] = ("UNIX",)
+    writes: tuple[PurePosixPath, ...] = ()
+    spares: tuple[PurePosixPath, ...] = ()
+    devices: tuple[PurePosixPath, ...] = ()
+    namespaces: tuple[str, ...] = ()
+    calls: tuple[str, ...] = ()
+    tunes: bool = False
+    changes_profile: bool = False
+    machine: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Unit:
     """A process of ours, or a one-shot that sets kernel state, for linux.services to keep.
 
     A one-shot (`daemon` False) runs `argv` to the end at start and `reload` (or `argv` again) on a change.
-    `ready` is a path that exists once the process serves. `run_dir`, when given, is bind-mounted over /run in a mount
-    namespace of the process's own (charon's pid file path is compiled in). Units start in the order of the tuple.
-    An argv[0] of python3, dmvpnd or dmvpn-gre means the running interpreter's, which a pure room cannot know.
+    `ready` is a path that exists once the process serves. Each of `binds` is a source and the place where the process
+    alone sees it, in a mount namespace of its own (charon's pid file path is compiled in). Units start in the order of
+    the tuple. An argv[0] of python3, dmvpnd or dmvpn-gre is the running interpreter's, which a pure room cannot know.
+
+    `needs` is what a sandbox must leave it; the keepers that have sandboxes give it no more.
     """
 
     name: str
@@ -49,10 +75,11 @@ class Unit:
     stop: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     ready: PurePosixPath | None = None
-    run_dir: PurePosixPath | None = None
+    binds: tuple[tuple[PurePosixPath, PurePosixPath], ...] = ()
     reads: tuple[PurePosixPath, ...] = ()  # files of the tree; a change in one of them means `on_change`
     on_change: Change = Change.RESTART
     start_timeout_s: float = 20.0
+    needs: Needs = Needs()
 
 
 @dataclass(frozen=True, slots=True)

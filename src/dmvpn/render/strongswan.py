@@ -8,10 +8,9 @@ loads are dmvpnd's (swanctl unloads connections that are not in the file, so dmv
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from dmvpn.network.plan import Plan, Plane
+from dmvpn.network.plan import Plan, Plane, Registry
 from dmvpn.render.layout import Layout
-from dmvpn.render.nftables import IPSEC_DEVICE
-from dmvpn.render.result import Change, Check, File, Rendered, Unit
+from dmvpn.render.result import TUN, Change, Check, File, Needs, Rendered, Unit
 from dmvpn.render.words import header, word
 
 NAME = "strongswan"
@@ -22,11 +21,16 @@ FOREIGN_CA = "foreign-ca.pem"  # in the directory of keys: who signs for routers
 
 CHARON = "/usr/lib/ipsec/charon"
 
+# What the kernel may call charon's TUN: kernel-libipsec asks for ipsec%d, and every network's charon has one.
+TUN_NAMES = tuple(f"ipsec{number}" for number in range(8))
+
 # As charon sees it: its /run is Layout.charon_run, in a mount namespace of its own.
 VICI_INSIDE = PurePosixPath("/run/charon.vici")
 
-# Where swanctl finds the file and the keys beside it, in charon's own /run.
-LOADED_INSIDE = PurePosixPath("/run/swanctl")
+# Likewise, where Debian's AppArmor profiles of charon and swanctl let them read.
+STRONGSWAN_INSIDE = PurePosixPath("/etc/strongswan.conf")
+SWANCTL_INSIDE = PurePosixPath("/etc/swanctl")
+PKI_INSIDE = SWANCTL_INSIDE / "pki"
 SWANCTL = "/usr/sbin/swanctl"
 
 # Exactly what is needed, so that a plugin the host has switched on or off elsewhere changes nothing. With "!" charon
@@ -47,6 +51,8 @@ PLUGINS = {
     ),
     Plane.KERNEL: (*_HEAD, *_CIPHERS, "kernel-netlink!", *_TAIL),
 }
+
+SWANCTL_PLUGINS = ("random", "x509", "pubkey", "pkcs1", "pkcs8", "pem", "openssl")
 
 # A message is given up 5.2 s after it was first sent: 0.7 s, then 1.2 times longer each time. Long enough for a
 # satellite and a lost packet or two; dmvpnd's own probes find a dead path sooner.
@@ -76,7 +82,7 @@ def render(plan: Plan, layout: Layout) -> Rendered:
     strongswan, swanctl = PurePosixPath(STRONGSWAN_FILE), PurePosixPath(SWANCTL_FILE)
     return Rendered(
         engine=NAME,
-        files=(File(strongswan, _strongswan_conf(plan, layout)), File(swanctl, _swanctl_conf(plan, layout))),
+        files=(File(strongswan, _strongswan_conf(plan)), File(swanctl, _swanctl_conf(plan))),
         checks=(
             Check(
                 ("python3", "-m", "dmvpn.linux.ipsec_check", "{tree}", str(layout.swanctl_dir)),
@@ -88,37 +94,60 @@ def render(plan: Plan, layout: Layout) -> Rendered:
                 name=f"dmvpn-{plan.network}-charon",
                 argv=(CHARON,),
                 package="strongswan-charon",
-                environment=(
-                    ("STRONGSWAN_CONF", str(layout.current / STRONGSWAN_FILE)),
-                    ("SWANCTL_DIR", str(layout.swanctl_dir)),
-                ),
+                environment=(("SWANCTL_DIR", str(SWANCTL_INSIDE)),),
                 ready=layout.vici_socket,
-                run_dir=layout.charon_run,
+                binds=(
+                    (layout.current / STRONGSWAN_FILE, STRONGSWAN_INSIDE),
+                    (layout.swanctl_dir, SWANCTL_INSIDE),
+                    (layout.pki, PKI_INSIDE),
+                    (layout.current / SWANCTL_FILE, SWANCTL_INSIDE / SWANCTL_FILE),
+                    (layout.charon_run, PurePosixPath("/run")),
+                ),
                 reads=(strongswan,),
                 on_change=Change.RESTART,
+                needs=Needs(
+                    # CHOWN: for its vici socket. All of them are in Debian's profile.
+                    capabilities=("NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE", "CHOWN"),
+                    families=("UNIX", "NETLINK", "INET", "INET6"),
+                    devices=(TUN,),
+                    changes_profile=True,
+                ),
             ),
         ),
     )
 
 
-def _load_script(layout: Layout) -> str:
+def _load_script() -> str:
     """What charon runs as soon as it serves. The checker's charon has no SWANCTL_DIR."""
-    inside = LOADED_INSIDE
     steps = (
         r"test -n \"$SWANCTL_DIR\"",
-        f"mkdir -p {inside}",
-        f"ln -sfn {layout.current / SWANCTL_FILE} {layout.swanctl_dir}/* {inside}/",
-        f"{SWANCTL} --load-all --noprompt --uri unix://{VICI_INSIDE} --file {inside / SWANCTL_FILE}",
+        f"{SWANCTL} --load-all --noprompt --uri unix://{VICI_INSIDE} --file {SWANCTL_INSIDE / SWANCTL_FILE}",
     )
     return " && ".join(steps)
 
 
-def _strongswan_conf(plan: Plan, layout: Layout) -> str:
+def _name_script(registry: Registry) -> str:
+    """Gives charon's TUN its group and its other name: proc(5) tells of an open file which TUN it is.
+
+    charon is the shell's parent, by the number that /proc knows it by: it may be in a PID namespace below that.
+    """
+    device = word(registry.ipsec_device, "device")
+    steps = (
+        "while read -r key pid; do test $key = PPid: && break; done </proc/self/status",
+        r"tun=$(sed -n 's/^iff:[[:space:]]*//p' /proc/$pid/fdinfo/* 2>/dev/null || true)",
+        r"test -n \"$tun\"",
+        rf"ip link property add dev \"$tun\" altname {device}",
+        rf"ip link set dev \"$tun\" group {registry.ipsec_group}",
+    )
+    return " && ".join(steps)
+
+
+def _strongswan_conf(plan: Plan) -> str:
     mark = plan.registry.ike_mark
     mark_text = f"{mark.value:#x}/{mark.mask:#x}"
     # charon must not take an overlay address or its own TUN for a way out, nor look for one in the shortcuts.
     plane = plan.clouds[0].plane
-    own_device = [IPSEC_DEVICE] if plane is Plane.USERSPACE else []
+    own_device = TUN_NAMES if plane is Plane.USERSPACE else ()
     ignored = ", ".join([*own_device, *(word(cloud.device, "device") for cloud in plan.clouds)])
     lines = [
         header(plan.network, plan.router),
@@ -145,7 +174,8 @@ def _strongswan_conf(plan: Plan, layout: Layout) -> str:
         "  ikesa_table_size = 256",
         "  ikesa_table_segments = 16",
         "  start-scripts {",
-        f'    load = "{_load_script(layout)}"',
+        *([f'    name = "{_name_script(plan.registry)}"'] if plane is Plane.USERSPACE else []),
+        f'    load = "{_load_script()}"',
         "  }",
         "  plugins {",
         "    addrblock {",
@@ -172,11 +202,15 @@ def _strongswan_conf(plan: Plan, layout: Layout) -> str:
         "    }",
         "  }",
         "}",
+        # It reads the same file as charon, whose list of plugins is not for it: to read PEM and keys, no more.
+        "swanctl {",
+        f"  load = {' '.join(SWANCTL_PLUGINS)}",
+        "}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _swanctl_conf(plan: Plan, layout: Layout) -> str:
+def _swanctl_conf(plan: Plan) -> str:
     """The connection by which any router of ours may come in. One setting a line: the parser takes a line as a whole.
 
     mobike = no and unique = never: a changed NAT mapping is noticed by DPD only without MOBIKE, and of two SAs made by
@@ -197,12 +231,12 @@ def _swanctl_conf(plan: Plan, layout: Layout) -> str:
         f"    rekey_time = {ike.rekey_s * 2}s",
         "    local {",
         "      auth = pubkey",
-        f"      certs = {layout.pki}/router.pem",
+        f"      certs = {PKI_INSIDE}/router.pem",
         f"      id = {word(ike.identity, 'domain')}",
         "    }",
         "    remote {",
         "      auth = pubkey",
-        f"      cacerts = {layout.pki}/ca.pem",
+        f"      cacerts = {PKI_INSIDE}/ca.pem",
         "    }",
         "    children {",
         "      gre {",
@@ -217,13 +251,13 @@ def _swanctl_conf(plan: Plan, layout: Layout) -> str:
         "      }",
         "    }",
         "  }",
-        *_foreign(plan, layout),
+        *_foreign(plan),
         "}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _foreign(plan: Plan, layout: Layout) -> Iterator[str]:
+def _foreign(plan: Plan) -> Iterator[str]:
     """The connection of foreign peers, under another CA: charon goes on from here to `own` by the certificate's.
 
     Transport mode between the addresses of the underlay, and a trap: the first GRE packet to anybody makes charon ask
@@ -246,12 +280,12 @@ def _foreign(plan: Plan, layout: Layout) -> Iterator[str]:
         f"    rekey_time = {ike.rekey_s * 2}s",
         "    local {",
         "      auth = pubkey",
-        f"      certs = {layout.pki}/router.pem",
+        f"      certs = {PKI_INSIDE}/router.pem",
         f"      id = {word(ike.identity, 'domain')}",
         "    }",
         "    remote {",
         "      auth = pubkey",
-        f"      cacerts = {layout.pki}/{FOREIGN_CA}",
+        f"      cacerts = {PKI_INSIDE}/{FOREIGN_CA}",
         "    }",
         "    children {",
         "      gre {",

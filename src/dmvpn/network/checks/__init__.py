@@ -3,7 +3,23 @@
 from collections.abc import Callable, Iterator, Mapping
 
 from dmvpn.errors import Problem
-from dmvpn.network.checks import addresses, clouds, lab, links, references, routing, security, services, sites, vouched
+from dmvpn.network.checks import (
+    addresses,
+    clouds,
+    interfaces,
+    lab,
+    links,
+    policy,
+    policy_gaps,
+    policy_rules,
+    probes,
+    references,
+    routing,
+    security,
+    services,
+    sites,
+    vouched,
+)
 from dmvpn.network.model import Network
 
 Check = Callable[[Network], Iterator[Problem]]
@@ -13,11 +29,16 @@ CHECKS: tuple[Check, ...] = (
     *addresses.CHECKS,
     *sites.CHECKS,
     *links.CHECKS,
+    *interfaces.CHECKS,
+    *probes.CHECKS,
     *clouds.CHECKS,
     *vouched.CHECKS,
     *routing.CHECKS,
     *security.CHECKS,
     *services.CHECKS,
+    *policy.CHECKS,
+    *policy_rules.CHECKS,
+    *policy_gaps.CHECKS,
     *lab.CHECKS,
 )
 

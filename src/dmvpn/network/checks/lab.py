@@ -7,8 +7,8 @@ from dmvpn.network.checks.addresses import not_a_host
 from dmvpn.network.checks.references import unknown
 from dmvpn.network.lab_model import LabHost, LabUplink, NatKind, NatPort
 from dmvpn.network.model import Network, SiteNetwork, Uplink
-from dmvpn.network.places import own_addresses, places
-from dmvpn.network.plan import Address
+from dmvpn.network.places import NHRPD, own_addresses, places
+from dmvpn.network.plan import Address, Platform
 from dmvpn.network.source import Key
 
 
@@ -162,4 +162,31 @@ def _taken(network: Network) -> dict[tuple[str, Address], str]:
     return taken
 
 
-CHECKS = (uplinks, wan_addresses, wan_routers, hosts)
+def bare(network: Network) -> Iterator[Problem]:
+    ours = {place.name for place in places(network) if place.ours}
+    for index, name in enumerate(network.lab.bare):
+        if name not in ours:
+            yield unknown(("lab", "bare", index), "router of ours", name, ours)
+
+
+def players(network: Network) -> Iterator[Problem]:
+    foreign = [place.name for place in places(network) if not place.ours]
+    for name, platform in network.lab.play.items():
+        key: Key = ("lab", "play", name)
+        if name not in foreign:
+            yield unknown(key, "foreign router", name, foreign)
+        elif platform not in (Platform.DEBIAN, Platform.FRR):
+            yield Problem(key, f"no lab has an image of {platform}", "write debian, or frr")
+
+
+def newer_frr(network: Network) -> Iterator[Problem]:
+    play = network.lab.play
+    played = [place.name for place in places(network) if play.get(place.name, place.router.platform) in NHRPD]
+    for index, name in enumerate(network.lab.frr10):
+        if name not in played:
+            yield unknown(("lab", "frr10", index), "router that FRR plays", name, played)
+        elif name in network.lab.frr10[:index]:
+            yield Problem(("lab", "frr10", index), f"{name} is here twice", "name it once")
+
+
+CHECKS = (uplinks, wan_addresses, wan_routers, hosts, bare, players, newer_frr)

@@ -1,15 +1,23 @@
 """Ports, uplinks and device names of a router."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dmvpn.errors import Problem
+from dmvpn.network.checks.addresses import not_a_host
 from dmvpn.network.model import Network, Uplink
 from dmvpn.network.places import Place, places
+from dmvpn.network.plan import Address, Interface
 from dmvpn.network.ports import lan_device, uplink_device
 from dmvpn.network.registry import DEVICE_OCTETS, device_name
 from dmvpn.network.source import Key
 
-RESERVED = ("lo", "ipsec0", "gre0", "gretap0", "erspan0")  # the kernel's and charon's own
+RESERVED = (
+    "lo",
+    *(f"ipsec{number}" for number in range(8)),
+    "gre0",
+    "gretap0",
+    "erspan0",
+)  # the kernel's and charon's own
 
 
 def uplink_shape(network: Network) -> Iterator[Problem]:
@@ -22,7 +30,7 @@ def uplink_shape(network: Network) -> Iterator[Problem]:
             fix = f"write {mine}: instead of {theirs}:, as a {place.router.platform} router needs"
             yield Problem((*key, theirs), f"uplink {name} has {theirs}", fix)
         ways = [way for way in ("address", "dhcp", "pppoe") if getattr(uplink, way)]
-        if len(ways) != 1:
+        if len(ways) != 1 and not (uplink.autoconf and not ways):
             what = f"uplink {name} has {' and '.join(ways)}" if ways else f"uplink {name} has no address"
             yield Problem(key, what, "write exactly one of address:, dhcp: true and pppoe:")
 
@@ -30,21 +38,43 @@ def uplink_shape(network: Network) -> Iterator[Problem]:
 def uplink_gateways(network: Network) -> Iterator[Problem]:
     for place, name, uplink, key in _uplinks(network):
         for index, gateway in enumerate(uplink.gateway):
-            nets = [given.network for given in uplink.address]
-            if nets and not any(gateway in net for net in nets):
-                where = " and ".join(str(net) for net in nets)
-                yield Problem(
-                    (*key, "gateway", index), f"gateway {gateway} is not in {where}", "use the ISP router's address"
-                )
-            if any(gateway == given.ip for given in uplink.address):
-                what = f"gateway {gateway} is the uplink's own address"
-                yield Problem((*key, "gateway", index), what, "use the ISP router's address")
+            what = _not_a_gateway(gateway, uplink.address)
+            if what:
+                yield Problem((*key, "gateway", index), f"gateway {gateway} {what}", "use the ISP router's address")
+            elif any(gateway.version == other.version for other in uplink.gateway[:index]):
+                what = f"uplink {name} has two IPv{gateway.version} gateways"
+                yield Problem((*key, "gateway", index), what, "keep one; another ISP router is another uplink")
         for version in (4, 6):
             has = any(given.version == version for given in uplink.address)
             if has and place.ours and not any(gateway.version == version for gateway in uplink.gateway):
                 yield Problem(
                     key, f"uplink {name} has no IPv{version} gateway", "add gateway: the ISP router's address"
                 )
+
+
+def _not_a_gateway(gateway: Address, own: Sequence[Interface]) -> str:
+    """Why not; empty: it may be one. With a single address of a family the ISP's router is on the link beside it."""
+    nets = [given.network for given in own if given.version == gateway.version]
+    if any(gateway == given.ip for given in own):
+        return "is the uplink's own address"
+    if gateway.is_multicast or gateway.is_unspecified or gateway.is_loopback:
+        return "is no host's address"
+    if gateway.version == 6 and gateway.is_link_local:
+        return ""  # as many ISPs' routers have it
+    inside = next((net for net in nets if gateway in net), None)
+    if inside is not None:
+        return f"is not a host's address in {inside}" if not_a_host(gateway, inside) else ""
+    if not own or (nets and all(net.num_addresses == 1 for net in nets)):
+        return ""
+    return f"is not in {' and '.join(str(given.network) for given in own)}"
+
+
+def uplink_addresses(network: Network) -> Iterator[Problem]:
+    for _place, _name, uplink, key in _uplinks(network):
+        for index, given in enumerate(uplink.address):
+            if not_a_host(given.ip, given.network):
+                what = f"{given.ip} is not a host's address in {given.network}"
+                yield Problem((*key, "address", index), what, "use the one that the ISP gave")
 
 
 def device_names(network: Network) -> Iterator[Problem]:
@@ -108,4 +138,4 @@ def _uplinks(network: Network) -> Iterator[tuple[Place, str, Uplink, Key]]:
             yield place, name, uplink, (*place.key, "uplinks", name)
 
 
-CHECKS = (uplink_shape, uplink_gateways, device_names, bond_members)
+CHECKS = (uplink_shape, uplink_gateways, uplink_addresses, device_names, bond_members)

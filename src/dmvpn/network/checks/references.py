@@ -1,15 +1,24 @@
 """Names that must name something."""
 
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 
 from dmvpn.errors import Problem
+from dmvpn.firewall.policy import FIREWALL
 from dmvpn.network.model import Network
-from dmvpn.network.places import places
+from dmvpn.network.places import NOT_ANNOUNCED, places
+from dmvpn.network.policy_defaults import DMZ, MANAGEMENT, VOICE
+from dmvpn.network.policy_model import Policy
 from dmvpn.network.services_model import Services
 from dmvpn.network.source import Key
 from dmvpn.network.values import Section
 from dmvpn.network.vouched import IN_CLEAR
 from dmvpn.network.wording import listed, nearest
+from dmvpn.network.zoning import INTERNET, VPN, known_zones
+
+MEANINGS = {FIREWALL: "it is the router itself", VPN: "it is all clouds", INTERNET: "it is all uplinks"}
+WITH_RIGHTS = (MANAGEMENT, DMZ, VOICE, NOT_ANNOUNCED)  # zones with other rights than lan's
+A_SLIP = 0.85  # of a likeness of 1: a letter, or two of a long word
 
 
 def unknown(key: Key, kind: str, word: str, known: Iterable[str], at: str = "") -> Problem:
@@ -85,8 +94,7 @@ def router_names(network: Network) -> Iterator[Problem]:
 
 def zones(network: Network) -> Iterator[Problem]:
     """Zones are those of the networks and of the policy; what is not written is not judged."""
-    made = {net.zone for site in network.sites.values() for net in site.networks.values()} | {"_fw"}
-    made |= set(network.policy.zones) if network.policy is not None else set()
+    made = {*known_zones(network), FIREWALL}
     for key, section, field in _zone_lists(network):
         if field in section.model_fields_set:
             for index, zone in enumerate(getattr(section, field) or ()):
@@ -94,6 +102,34 @@ def zones(network: Network) -> Iterator[Problem]:
                     yield unknown(
                         (*key, type(section).model_fields[field].alias or field, index), "zone", zone, sorted(made)
                     )
+
+
+def zones_of_networks(network: Network) -> Iterator[Problem]:
+    """A network is in no zone that means something else; and in one of its own by intent, not by a slip.
+
+    A slip has consequences that nobody sees: what is in no known zone may what lan may, and is announced to the clouds.
+    """
+    written = network.policy.zones if network.policy is not None else {}
+    for site_name, site in network.sites.items():
+        for name, net in site.networks.items():
+            key: Key = ("sites", site_name, "networks", name, "zone")
+            if net.zone in MEANINGS:
+                what = f"no network is in zone {net.zone}: {MEANINGS[net.zone]}"
+                yield Problem(key, what, "use lan, or a name of your own")
+            elif net.zone not in (*WITH_RIGHTS, *written):
+                near = next(iter(get_close_matches(net.zone, WITH_RIGHTS, n=1, cutoff=A_SLIP)), "")
+                if near:
+                    what = f"zone {net.zone} is one of your own, with the rights of lan"
+                    fix = f"did you mean {near}? If not, say what is in it under policy.zones"
+                    yield Problem(key, what, fix, warning=True)
+
+
+def tested_zones(network: Network) -> Iterator[Problem]:
+    made = sorted({*known_zones(network), FIREWALL})
+    for index, test in enumerate(network.policy.tests if network.policy is not None else ()):
+        for word, zone in (("in", test.in_), ("out", test.out)):
+            if zone not in made:
+                yield unknown(("policy", "tests", index, word), "zone", zone, made)
 
 
 def _zone_lists(network: Network) -> Iterator[tuple[Key, Section, str]]:
@@ -106,12 +142,22 @@ def _zone_lists(network: Network) -> Iterator[tuple[Key, Section, str]]:
         for name, person in network.road_warriors.people.items():
             yield ("road-warriors", "people", name), person, "zones"
     if network.policy is not None:
-        policy = network.policy
-        for word, rules in (("rules", policy.rules), ("default", policy.default)):
-            for index, rule in enumerate(rules):
-                yield ("policy", word, index), rule, "in_"
-                yield ("policy", word, index), rule, "out"
-        yield ("policy",), policy, "clamp_mss"
+        yield from _of_policy(network.policy)
+
+
+def _of_policy(policy: Policy) -> Iterator[tuple[Key, Section, str]]:
+    sides = (
+        ("rules", policy.rules, ("in_", "out")),
+        ("default", policy.default, ("in_", "out")),
+        ("source-nat", policy.source_nat, ("in_", "out")),
+        ("destination-nat", policy.destination_nat, ("in_",)),
+        ("marks", policy.marks, ("in_", "out")),
+        ("route-track", policy.route_track, ("zone",)),
+    )
+    for word, parts, fields in sides:
+        for index, part in enumerate(parts):
+            yield from ((("policy", word, index), part, field) for field in fields)
+    yield ("policy",), policy, "clamp_mss"
 
 
 def _of_services(key: Key, services: Services) -> Iterator[tuple[Key, Section, str]]:
@@ -129,4 +175,6 @@ CHECKS = (
     road_warriors,
     router_names,
     zones,
+    zones_of_networks,
+    tested_zones,
 )

@@ -4,7 +4,10 @@ from collections.abc import Iterator
 
 from dmvpn.errors import Problem
 from dmvpn.network.model import Network
-from dmvpn.network.plan import Protocol
+from dmvpn.network.places import NOT_ANNOUNCED, Place, hubs, overlapping, own_addresses, places, within
+from dmvpn.network.plan import Address, Protocol
+from dmvpn.network.plan import Network as Prefix
+from dmvpn.network.source import Key
 
 AS_TRANS = 23456  # RFC 6793 9
 LAST_16_BIT_AS = 65535  # RFC 7300
@@ -29,6 +32,17 @@ def asns(network: Network) -> Iterator[Problem]:
         seen.setdefault(site.asn, name)
 
 
+def routed_families(network: Network) -> Iterator[Problem]:
+    """RIPng and OSPFv3 name link-local next hops: NHRP resolves none, and no certificate claims one."""
+    for name, cloud in network.clouds.items():
+        for index, overlay in enumerate(cloud.overlay):
+            if cloud.routing is not Protocol.BGP and overlay.version == 6:
+                what = f"{overlay} is IPv6, and {cloud.routing.upper()} carries IPv4 alone"
+                yield Problem(
+                    ("clouds", name, "overlay", index), what, "write routing: bgp, or remove the IPv6 overlay"
+                )
+
+
 def redistribution(network: Network) -> Iterator[Problem]:
     """Two protocols that feed each other loop."""
     reported: set[tuple[str, str]] = set()
@@ -41,6 +55,105 @@ def redistribution(network: Network) -> Iterator[Problem]:
                 reported.add((name, other))
                 what = f"{name} takes the routes of {other}, and its own come to {other}"
                 yield Problem(key, what, "keep one direction: routes that go round come back better than they left")
+
+
+def redistribution_has_a_place(network: Network) -> Iterator[Problem]:
+    """Somebody has to know both clouds: a hub of the one, or a router beside it at its site."""
+    for name, cloud in network.clouds.items():
+        beside = {
+            theirs
+            for hub in hubs(network, name)
+            for router in hub.place.site.routers.values()
+            for theirs in router.tunnels
+        }
+        for index, other in enumerate(cloud.redistribute):
+            if other in network.clouds and other != name and other not in beside:
+                what = f"no hub of {name} and no router beside it is in {other}"
+                yield Problem(("clouds", name, "redistribute", index), what, f"give the hub a tunnel of {other}")
+
+
+def redistribution_carries(network: Network) -> Iterator[Problem]:
+    """A hub of BGP's tells its spokes of all that is internal; with OSPF and RIP they know their own cloud alone."""
+    for name, cloud in network.clouds.items():
+        for index, other in enumerate(cloud.redistribute):
+            key = ("clouds", name, "redistribute", index)
+            if cloud.routing is Protocol.RIP:
+                what = f"cloud {name} is routed by RIP, which takes no routes of another cloud"
+                yield Problem(key, what, "write routing: ospf or bgp, or remove it")
+            elif other in network.clouds and network.clouds[other].routing is not Protocol.BGP:
+                alone = [site for site, clouds in _clouds_of_sites(network) if other in clouds and name not in clouds]
+                if alone:
+                    by = network.clouds[other].routing.upper()
+                    what = (
+                        f"{alone[0]} is in {other} alone and knows no way back to {name}: {by} tells it of {other} only"
+                    )
+                    yield Problem(key, what, f"write routing: bgp at {other}", warning=True)
+
+
+def _clouds_of_sites(network: Network) -> Iterator[tuple[str, set[str]]]:
+    for name, site in network.sites.items():
+        yield name, {cloud for router in site.routers.values() for cloud in router.tunnels}
+
+
+def routes(network: Network) -> Iterator[Problem]:
+    """Networks behind a site's own: where they are and by whom."""
+    seen: dict[tuple[str, Prefix], str] = {}
+    for place in places(network):
+        for index, route in enumerate(place.router.routes):
+            key: Key = (*place.key, "routes", index)
+            if not place.ours:
+                yield Problem(key, f"{place.name} is a {place.router.platform} router", "write its routes there")
+                continue
+            yield from _via((*key, "via"), route.via, place)
+            where: Key = (*key, "prefix")
+            if (place.name, route.prefix) in seen:
+                yield Problem(where, f"{route.prefix} has a route already", "keep one of the two")
+            seen.setdefault((place.name, route.prefix), place.name)
+            yield from _behind(where, route.prefix, place, network)
+
+
+def _behind(where: Key, prefix: Prefix, place: Place, network: Network) -> Iterator[Problem]:
+    taken = next((net for net in _near(place) if overlapping(net, prefix)), None)
+    if taken is not None:
+        yield Problem(where, f"{prefix} overlaps {taken} of the site itself", "remove it, or narrow it")
+    elif not any(within(prefix, internal) for internal in network.prefixes):
+        yield Problem(where, f"{prefix} is not inside prefixes", "add a prefix that has it to prefixes")
+    for overlay in (overlay for cloud in network.clouds.values() for overlay in cloud.overlay):
+        if overlapping(overlay, prefix):
+            yield Problem(where, f"{prefix} overlaps the overlay {overlay}", "narrow it")
+    for who, theirs in _elsewhere(network, place):
+        if overlapping(theirs, prefix):
+            yield Problem(where, f"{prefix} overlaps {theirs} of {who}", "change one of them")
+
+
+def _near(place: Place) -> tuple[Prefix, ...]:
+    return tuple(prefix for net in place.site.networks.values() for prefix in net.prefix)
+
+
+def _elsewhere(network: Network, place: Place) -> Iterator[tuple[str, Prefix]]:
+    for other in places(network):
+        if other.site_name == place.site_name:
+            continue
+        yield from ((other.site_name, prefix) for prefix in _near(other))
+        yield from ((other.name, route.prefix) for route in other.router.routes)
+
+
+def _via(key: Key, via: Address, place: Place) -> Iterator[Problem]:
+    mine = [
+        (address, name, net)
+        for name, net in place.site.networks.items()
+        for address in own_addresses(place, name, net)
+        if via in address.network
+    ]
+    if not mine:
+        yield Problem(key, f"{via} is in no network of {place.site_name}", "name a router on one of them")
+        return
+    address, name, net = mine[0]
+    if via == address.ip or via in net.gateway:
+        yield Problem(key, f"{via} is {place.name}'s own address", "name the router behind which the network is")
+    elif net.zone == NOT_ANNOUNCED:
+        what = f"{via} is in {place.site_name}.{name}, whose zone never meets the clouds"
+        yield Problem(key, what, "name a router on another network")
 
 
 def _reaches(network: Network, start: str, goal: str) -> bool:
@@ -57,4 +170,4 @@ def _reaches(network: Network, start: str, goal: str) -> bool:
     return False
 
 
-CHECKS = (asns, redistribution)
+CHECKS = (asns, routed_families, redistribution, redistribution_has_a_place, redistribution_carries, routes)

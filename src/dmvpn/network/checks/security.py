@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 
 from dmvpn.errors import Problem
 from dmvpn.network.clouds import NHRP_SECRET_OCTETS
-from dmvpn.network.model import ClaimsFrom, Network
+from dmvpn.network.model import ClaimsFrom, Network, Ports
 from dmvpn.network.mtu import CIPHERS, INTEGRITY_OCTETS, cipher_of, is_aead
-from dmvpn.network.places import members, places
+from dmvpn.network.places import Place, members, places
+from dmvpn.network.plan import Protocol
 from dmvpn.network.vouched import IN_CLEAR, is_encrypted
 from dmvpn.network.wording import nearest
 
@@ -79,4 +80,31 @@ def secret_lengths(network: Network, secrets: Mapping[str, bytes]) -> Iterator[P
             yield Problem(key, f"the NHRP secret has {octets} octets", f"use 1 to {NHRP_SECRET_OCTETS}, as Cisco does")
 
 
-CHECKS = (esp_proposals, ours_use_aead, one_profile_a_router, claims)
+def network_ports(network: Network) -> Iterator[Problem]:
+    """charon has a socket for each; a foreign router knows no other than those that everybody uses."""
+    if network.ports.ike == network.ports.ike_nat:
+        yield Problem(
+            ("ports", "ike-nat"), f"ike and ike-nat are both {network.ports.ike}", "write two different ports"
+        )
+    for place in places(network):
+        if not place.ours and _is_encrypted(network, place):
+            yield from _usual_ports(network, place, ("ike", "ike_nat"))
+    for name, cloud in network.clouds.items():
+        for member in members(network, name):
+            if not member.place.ours and cloud.routing is Protocol.BGP:
+                yield from _usual_ports(network, member.place, ("bgp",))
+
+
+def _usual_ports(network: Network, place: Place, keys: tuple[str, ...]) -> Iterator[Problem]:
+    for key in keys:
+        given, usual = getattr(network.ports, key), getattr(Ports(), key)
+        if given != usual:
+            what = f"{place.name} is a {place.router.platform} router, which knows no port but {usual}"
+            yield Problem(("ports", key.replace("_", "-")), what, f"write {usual}, or remove the line")
+
+
+def _is_encrypted(network: Network, place: Place) -> bool:
+    return any(is_encrypted(network.clouds[name]) for name in place.router.tunnels if name in network.clouds)
+
+
+CHECKS = (esp_proposals, ours_use_aead, one_profile_a_router, claims, network_ports)

@@ -2,7 +2,7 @@
 
 Written as its administrator would: a configuration of its own, not a copy of ours, so that what works with it works
 with theirs. Needs GRE and ESP in the kernel; IPsec is charon's trap policy, so nhrpd itself knows nothing of it. nhrpd
-wants a host address on the tunnel. Its Cisco authentication came with FRR 10.1.
+wants a host address on the tunnel. Releases differ: AUTHENTICATION_SINCE, MANAGED_SINCE.
 """
 
 from collections.abc import Iterator
@@ -18,8 +18,14 @@ from dmvpn.render.words import header, word
 NAME = "frr-nhrpd"
 ETC = PurePosixPath("/etc/dmvpn-foreign")  # the files stand here; frr must be able to read them
 RUN = PurePosixPath("/run/frr")
+ZAPI = RUN / "zserv.api"
 FRR = PurePosixPath("/usr/lib/frr")
 USER = "frr"
+
+Release = tuple[int, int]
+AUTHENTICATION_SINCE: Release = (10, 1)  # ip nhrp authentication; an older one refuses the line
+MANAGED_SINCE: Release = (10, 0)  # staticd takes no file any more: mgmtd configures it, and is told by vtysh
+OLDEST: Release = (8, 4)
 
 # One NFLOG group of each kind serves all tunnels of an nhrpd.
 REDIRECT_GROUP, MULTICAST_GROUP = 1, 2
@@ -29,8 +35,11 @@ STRONGSWAN_FILE, SWANCTL_FILE = "strongswan.conf", "swanctl.conf"
 VICI = "/run/dmvpn-foreign.vici"  # not where nhrpd looks: it wants a patched charon, and says so every 2 s
 
 
-def render(plan: ForeignPlan) -> Rendered:
-    """Files for ETC and the programs in their starting order. Raises Fault for a router without a fixed address."""
+def render(plan: ForeignPlan, release: Release = OLDEST) -> Rendered:
+    """Files for ETC and the programs in the order in which this release of FRR starts them.
+
+    Raises Fault for a router without a fixed address.
+    """
     encrypted = any(cloud.encrypted for cloud in plan.clouds)
     daemons = _daemons(plan)
     files = [
@@ -49,7 +58,8 @@ def render(plan: ForeignPlan) -> Rendered:
             File(PurePosixPath(SWANCTL_FILE), _swanctl(plan)),
         ]
         units += _charon()
-    units += [_frr(daemon) for daemon in daemons]
+    own_files = [_frr(daemon, _file(daemon)) for daemon in daemons]
+    units += _managed(tuple(daemons)) if release >= MANAGED_SINCE else own_files
     checks = tuple(Check(("vtysh", "-C", "-f", f"{{tree}}/{daemon}.conf"), package="frr") for daemon in daemons)
     return Rendered(NAME, tuple(files), checks, tuple(units))
 
@@ -58,13 +68,26 @@ def _once(name: str, argv: tuple[str, ...], package: str, environment: tuple[tup
     return Unit(name=name, argv=argv, package=package, daemon=False, environment=environment)
 
 
-def _frr(daemon: str) -> Unit:
-    zserv = RUN / "zserv.api"
+def _managed(daemons: tuple[str, ...]) -> list[Unit]:
+    """mgmtd before those that call it; staticd's lines when both are there."""
+    lines = ("vtysh", "-d", "mgmtd", "-f", str(ETC / "staticd.conf"))
+    return [
+        _frr("mgmtd", (), zapi=()),
+        *(_frr(daemon, () if daemon == "staticd" else _file(daemon)) for daemon in daemons),
+        _once("static-routes", lines, "frr"),
+    ]
+
+
+def _file(daemon: str) -> tuple[str, ...]:
+    return "-f", str(ETC / f"{daemon}.conf")
+
+
+def _frr(daemon: str, file: tuple[str, ...], zapi: tuple[str, ...] = ("-z", str(ZAPI))) -> Unit:
     argv = (
-        *(str(FRR / daemon), "-f", str(ETC / f"{daemon}.conf"), "-i", str(RUN / f"{daemon}.pid")),
-        *("-u", USER, "-g", USER, "-z", str(zserv), "--vty_socket", str(RUN), "-P", "0", "--log", "stdout"),
+        *(str(FRR / daemon), *file, "-i", str(RUN / f"{daemon}.pid"), *zapi),
+        *("-u", USER, "-g", USER, "--vty_socket", str(RUN), "-P", "0", "--log", "stdout"),
     )
-    ready = zserv if daemon == "zebra" else RUN / f"{daemon}.vty"
+    ready = ZAPI if daemon == "zebra" else RUN / f"{daemon}.vty"
     return Unit(name=daemon, argv=argv, package="frr", ready=ready)
 
 

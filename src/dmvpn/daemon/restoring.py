@@ -1,0 +1,92 @@
+"""Devices that came back bare get what the file says of them: the unit of the kernel's state is reloaded."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+
+from dmvpn.daemon.settings import Settings
+from dmvpn.errors import Fault
+from dmvpn.linux import keepers
+from dmvpn.linux.netstate_file import load
+from dmvpn.linux.port_watch import PortWatch
+
+log = logging.getLogger("dmvpnd.uplinks")
+
+RESTORE_S = 2.0  # whoever gives a device its address that has just come had time for it
+AGAIN_LAST_S = 60.0  # what cannot be done yet is tried again, less and less often
+NETWORK_JSON = "network.json"
+
+
+class Restoring:
+    """Each device by itself, once for each time that it came: whoever takes something away again means it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._timers: dict[tuple[str, int], asyncio.TimerHandle] = {}
+        self._done: dict[str, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._one_at_a_time = asyncio.Lock()
+        self._ports: PortWatch | None = None
+
+    def watch(self, uplinks: Collection[str]) -> None:
+        """What lies below: ports of networks and VLANs and members of bonds, of which nothing else hears.
+
+        A plain port of an uplink is not among them: what is to be there depends on who else gives it an address.
+        """
+        names = below(self._settings) - set(uplinks)
+        if names:
+            self._ports = PortWatch(names)
+            self._loop.add_reader(self._ports.fileno(), self._came)
+
+    def close(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        if self._ports is not None:
+            self._loop.remove_reader(self._ports.fileno())
+            self._ports.close()
+
+    def later(self, device: str, index: int, is_bare: Callable[[], bool], after_s: float | None = None) -> None:
+        """Restore it if it is bare then."""
+        after_s = RESTORE_S if after_s is None else after_s
+        which = (device, index)
+        if self._done.get(device) != index and which not in self._timers:
+            self._timers[which] = self._loop.call_later(after_s, self._begin, which, is_bare, after_s)
+
+    def _came(self) -> None:
+        if self._ports is not None:
+            for name, index in self._ports.came().items():
+                self.later(name, index, lambda: True)
+
+    def _begin(self, which: tuple[str, int], is_bare: Callable[[], bool], after_s: float) -> None:
+        del self._timers[which]
+        if is_bare():
+            log.info("%s is back: it gets what the file says", which[0])
+            task = self._loop.create_task(self._restore(which, is_bare, after_s))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _restore(self, which: tuple[str, int], is_bare: Callable[[], bool], after_s: float) -> None:
+        try:
+            async with self._one_at_a_time:
+                await asyncio.to_thread(self._reload)
+        except Fault as fault:
+            log.warning("%s", fault)
+            self.later(*which, is_bare, min(after_s * 2, AGAIN_LAST_S))
+        else:
+            self._done[which[0]] = which[1]
+
+    def _reload(self) -> None:
+        services = keepers.of_this_process(self._settings.network, self._settings.paths.gre.parent)
+        services.reload(f"dmvpn-{self._settings.network}-network")
+
+
+def below(settings: Settings) -> frozenset[str]:
+    """Devices of the machine that the file in force makes something of; none if it cannot be read."""
+    try:
+        links = load(settings.paths.swanctl_conf.with_name(NETWORK_JSON)).links
+    except Fault as fault:
+        log.warning("%s", fault)
+        return frozenset()
+    members = {member for bond in links.bonds for member in bond.members}
+    return frozenset(members | {port.name for port in links.ports})

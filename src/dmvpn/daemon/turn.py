@@ -1,0 +1,95 @@
+"""What one turn of the loop asks of the kernel for a cloud, done in few system calls: entries first, then packets.
+
+A hub's registrations come many at a time, and each asks for a neighbour entry and an answer. Both wait here until the
+turn's packets are all read: one request then makes the entries, one call sends the answers, so whoever reads an answer
+finds its entry made. Each kind keeps its order, and a route finds every entry made that was asked for before it.
+"""
+
+import logging
+from typing import Final, assert_never
+
+from dmvpn.errors import Fault
+from dmvpn.linux.neighbours import Change, LinkForm, Neighbours
+from dmvpn.linux.nhrp_socket import NhrpSocket
+from dmvpn.linux.routes import Routes
+from dmvpn.nhrp.events import BindNeighbour, InstallRoute, Refused, RemoveRoute, Send, UnbindNeighbour
+
+log = logging.getLogger("dmvpnd.nhrp")
+
+WAITING_LIMIT: Final = 256  # entries or packets: far below what one netlink datagram takes
+
+
+class Turn:
+    """One cloud's. What is refused is returned as what the engine is told of it."""
+
+    def __init__(self, form: LinkForm, neighbours: Neighbours, routes: Routes, packets: NhrpSocket) -> None:
+        self._form = form
+        self._device = packets.device
+        self._neighbours = neighbours
+        self._routes = routes
+        self._packets = packets
+        self._changes: list[BindNeighbour | UnbindNeighbour] = []
+        self._sends: list[Send] = []
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `enter` and `send` are due before the turn's end."""
+        return len(self._changes) >= WAITING_LIMIT or len(self._sends) >= WAITING_LIMIT
+
+    def change_later(self, action: BindNeighbour | UnbindNeighbour) -> None:
+        self._changes.append(action)
+
+    def send_later(self, action: Send) -> None:
+        self._sends.append(action)
+
+    def route(self, action: InstallRoute | RemoveRoute) -> list[Refused]:
+        """At once, behind the entries that wait."""
+        refused = self.enter()
+        try:
+            match action:
+                case InstallRoute(prefix, gateway, mtu_octets):
+                    self._routes.install(prefix, gateway, self._device, mtu_octets=mtu_octets)
+                case RemoveRoute(prefix):
+                    self._routes.remove(prefix)
+                case _:
+                    assert_never(action)
+        except Fault as fault:
+            log.warning("%s", fault)
+            if isinstance(action, InstallRoute):
+                refused.append(Refused(action, str(fault)))
+        return refused
+
+    def enter(self) -> list[Refused]:
+        """Make the entries that wait."""
+        if not self._changes:
+            return []
+        actions, self._changes = self._changes, []
+        faults = self._neighbours.change_all(self._device, self._form, [_change(action) for action in actions])
+        refused = []
+        for place, fault in faults.items():
+            log.warning("%s", fault)
+            action = actions[place]
+            if isinstance(action, BindNeighbour):
+                refused.append(Refused(action, str(fault)))
+        return refused
+
+    def send(self) -> int:
+        """Send the packets that wait; how many the kernel did not take, which NHRP will repeat. Call `enter` before."""
+        if not self._sends:
+            return 0
+        actions, self._sends = self._sends, []
+        failed = self._packets.send_all([(action.octets, action.nbma) for action in actions])
+        for fault in failed.values():
+            if not fault.ever:
+                log.warning("%s", fault)
+        return len(failed)
+
+
+def _change(action: BindNeighbour | UnbindNeighbour) -> Change:
+    match action:
+        case BindNeighbour(protocol, nbma):
+            return Change(protocol, nbma)
+        case UnbindNeighbour(protocol, refused):
+            return Change(protocol, refused=refused)
+        case _:
+            assert_never(action)

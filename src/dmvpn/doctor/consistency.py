@@ -1,0 +1,158 @@
+"""Whether what dmvpnd knows, what the kernel has and what charon has agree: cache, neighbours, shortcuts, SAs.
+
+Things change while they are looked at, so a disagreement counts when it is still there a second later.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address, ip_network
+
+from dmvpn.daemon.control import NodeStatus, State
+from dmvpn.doctor.ike import carrying, standing
+from dmvpn.doctor.patient import Patient
+from dmvpn.doctor.report import At, Finding, Layer
+from dmvpn.errors import Fault
+from dmvpn.linux.neighbours import Neighbours
+from dmvpn.linux.netlink import Address
+from dmvpn.linux.routes import Network, Routes
+from dmvpn.linux.transport_routes import TransportRoutes
+from dmvpn.network.plan import Cloud, Plane
+
+HERE = At(Layer.STATE)
+AGAIN_S = 1.0
+TOLD = 5
+WITHOUT_A_NEIGHBOUR = "X"  # in Cisco's letters: somebody who asked, and with whom there is no path
+PHASE_2 = 2
+
+Looked = dict[str, str]  # a disagreement in words, and what to do
+
+
+def consistency(patient: Patient) -> Iterator[Finding]:
+    if patient.status is None:
+        yield HERE.not_looked_at("agreement", f"dmvpnd: {patient.silent}", "see NHRP above")
+        return
+    looks: tuple[tuple[str, Callable[[Patient, NodeStatus], Looked]], ...] = (
+        ("neighbour entries", neighbours),
+        ("shortcut routes", shortcuts),
+        ("SAs", security),
+    )
+    for check, look in looks:
+        yield from _agreed(patient, check, look)
+
+
+def _agreed(patient: Patient, check: str, look: Callable[[Patient, NodeStatus], Looked]) -> Iterator[Finding]:
+    assert patient.status is not None
+    try:
+        found = look(patient, patient.status)
+        if found:
+            time.sleep(AGAIN_S)
+            again = patient.look_again()
+            still = look(patient, again) if again is not None else found
+            found = {what: fix for what, fix in still.items() if what in found}
+    except Fault as fault:
+        yield HERE.not_looked_at(check, fault.what, fault.fix or "run as root")
+        return
+    for what, fix in list(found.items())[:TOLD]:
+        yield HERE.failed(check, what, fix)
+    if len(found) > TOLD:
+        yield HERE.failed(check, f"and {len(found) - TOLD} more", "mend the first ones and look again")
+    if not found:
+        yield HERE.ok(check, "agree with the NHRP cache")
+
+
+def neighbours(patient: Patient, status: NodeStatus) -> Looked:
+    """Each peer of the cache has its entry, by the NBMA address that the cache has; and no entry is nobody's."""
+    found: Looked = {}
+    for cloud in patient.plan.clouds:
+        wanted = _next_hops(status, cloud)
+        with Neighbours(patient.plan.registry.route_protocol) as kernel:
+            there = {row.protocol: row.nbma for row in kernel.ours(cloud.device)}
+        purge = "dmvpn nhrp purge has it learned anew"
+        for protocol, nbma in wanted.items():
+            if protocol not in there:
+                found[f"{protocol} at {nbma} is in the cache, and {cloud.device} has no neighbour entry for it"] = purge
+            elif there[protocol] != nbma:
+                found[f"{protocol} is at {nbma} in the cache, and at {there[protocol]} on {cloud.device}"] = purge
+        for protocol in there.keys() - wanted.keys():
+            what = f"{cloud.device} has a neighbour entry for {protocol}, of which the cache knows nothing"
+            found[what] = f"ip neigh del {protocol} dev {cloud.device}"
+    return found
+
+
+def _next_hops(status: NodeStatus, cloud: Cloud) -> dict[Address, Address]:
+    """By the cache: hubs and clients, and the gateways of shortcuts that are up."""
+    found: dict[Address, Address] = {}
+    for row in status.cache:
+        if row.cloud == cloud.name and row.state == "UP" and "T1" not in row.attributes:
+            nbma = _address(row.nbma)
+            protocol = _address(row.protocol)
+            if nbma is not None and protocol is not None and WITHOUT_A_NEIGHBOUR not in row.attributes:
+                found[protocol] = nbma
+    for peer in status.peers:
+        if peer.cloud == cloud.name and peer.kind == "shortcut" and peer.state is State.DIRECT:
+            nbma, protocol = _address(peer.nbma), _address(peer.overlay)
+            if nbma is not None and protocol is not None:
+                found[protocol] = nbma
+    return found
+
+
+def shortcuts(patient: Patient, status: NodeStatus) -> Looked:
+    """Each shortcut that is up has its route, and each route its shortcut."""
+    registry, found = patient.plan.registry, Looked()
+    wanted: dict[Network, Address] = {}
+    phases = {cloud.name: cloud.nhrp.phase for cloud in patient.plan.clouds}
+    for peer in status.peers:
+        if peer.kind == "shortcut" and peer.state is State.DIRECT and phases.get(peer.cloud) != PHASE_2:
+            wanted |= {ip_network(prefix): ip_address(peer.overlay) for prefix in peer.prefixes}
+    with Routes(registry.shortcut_table, registry.route_protocol) as kernel:
+        there = {row.prefix: row.gateway for row in kernel.ours()}
+    for prefix, gateway in wanted.items():
+        if prefix not in there:
+            what = f"{prefix} by {gateway} is up for dmvpnd, and table {registry.shortcut_table} has no route"
+            found[what] = f"dmvpn nhrp purge {prefix} has it made anew"
+        elif there[prefix] != gateway:
+            found[f"{prefix} goes by {there[prefix]}, and by {gateway} for dmvpnd"] = f"dmvpn nhrp purge {prefix}"
+    for prefix in there.keys() - wanted.keys():
+        what = f"table {registry.shortcut_table} has {prefix} by {there[prefix]}, of which dmvpnd knows nothing"
+        found[what] = f"ip route del {prefix} table {registry.shortcut_table}"
+    return found
+
+
+def security(patient: Patient, status: NodeStatus) -> Looked:
+    """Who is up for dmvpnd has an SA, and on the kernel plane a way into it."""
+    encrypted = {cloud.name for cloud in patient.plan.clouds if cloud.encrypted}
+    up = {
+        nbma: row.name or row.overlay
+        for row in status.peers
+        if row.cloud in encrypted and row.state is State.DIRECT and (nbma := _address(row.nbma)) is not None
+    }
+    found: Looked = {}
+    there = carrying(standing(patient))
+    for nbma, name in up.items():
+        if nbma not in there:
+            found[f"{name} is up for dmvpnd, and charon has no SA with {nbma}"] = "it is noticed by DPD; or: dmvpn run"
+    ours = {nbma for nbma in up if nbma in patient.plan.transport_range}
+    found |= _ways_in(patient, {nbma: up[nbma] for nbma in ours & there.keys()})
+    return found
+
+
+def _ways_in(patient: Patient, up: dict[Address, str]) -> Looked:
+    plan = patient.plan
+    devices = tuple(cloud.device for cloud in plan.clouds if cloud.plane is Plane.KERNEL and cloud.encrypted)
+    if not devices:
+        return {}
+    with TransportRoutes(plan.registry.ike_table, plan.registry.route_protocol, plan.transport, devices) as kernel:
+        there = kernel.peers()
+    table = plan.registry.ike_table
+    return {
+        f"{name} has an SA, and table {table} no route to {nbma}, so its policy is not looked up": "restart dmvpnd"
+        for nbma, name in up.items()
+        if nbma not in there
+    }
+
+
+def _address(text: str) -> Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None

@@ -1,0 +1,178 @@
+"""Sessions of the routing protocols, internal prefixes in the kernel, the rule that looks at shortcuts first."""
+
+from collections.abc import Iterator
+
+from dmvpn.doctor.patient import Patient, Target
+from dmvpn.doctor.report import At, Finding, Layer
+from dmvpn.errors import Fault
+from dmvpn.linux import link_facts, routes, vtysh
+from dmvpn.linux.link_facts import RuleFacts
+from dmvpn.linux.netlink import Requests, family_of
+from dmvpn.linux.route_lookup import lookup
+from dmvpn.linux.routes import TABLE_MAIN, RouteKind
+from dmvpn.linux.vtysh import BgpPeer, RipSource
+from dmvpn.network.plan import Address, Cloud, Protocol, Rip, Role, SiteSession
+
+HERE = At(Layer.ROUTE)
+ESTABLISHED = "Established"
+RIP_UPDATES_MISSED = 3  # then its neighbours take its routes away
+
+
+def routing(patient: Patient) -> Iterator[Finding]:
+    yield from sessions(patient)
+    with Requests() as requests:
+        yield _shortcut_rule(patient, link_facts.rules(requests))
+        for cloud in patient.plan.clouds:
+            if cloud.role is Role.SPOKE:
+                yield _prefixes(patient, cloud, requests)
+        if patient.target is not None:
+            yield _way(patient, patient.target, requests)
+
+
+def sessions(patient: Patient) -> Iterator[Finding]:
+    clouds = patient.plan.clouds
+    try:
+        if any(cloud.bgp is not None for cloud in clouds) or patient.plan.session is not None:
+            peers = vtysh.bgp_peers(patient.places.frr)
+            for cloud in clouds:
+                yield from _bgp(cloud, peers)
+            yield from _site(patient.plan.session, peers)
+        if any(cloud.routing is Protocol.OSPF for cloud in clouds):
+            yield from _ospf(patient)
+        if any(cloud.rip is not None for cloud in clouds):
+            sources = vtysh.rip_sources(patient.places.frr)
+            for cloud in clouds:
+                yield from _rip(cloud, cloud.rip, sources)
+    except Fault as fault:
+        yield HERE.failed("FRR", fault.what, "run as root; see the services above")
+
+
+def _bgp(cloud: Cloud, peers: tuple[BgpPeer, ...]) -> Iterator[Finding]:
+    if cloud.bgp is None:
+        return
+    by_address = {peer.address: peer for peer in peers}
+    for neighbor in cloud.bgp.neighbors:
+        peer = by_address.get(neighbor.address)
+        check = f"BGP with {neighbor.name}"
+        if peer is None:
+            yield HERE.failed(check, f"bgpd does not know {neighbor.address}", "dmvpn apply")
+        elif peer.state != ESTABLISHED:
+            fix = f"it needs the tunnel to {neighbor.name}; then read bgpd's log, here and there"
+            yield HERE.failed(check, f"{peer.state}, neighbour {neighbor.address}", fix)
+        elif not peer.prefixes:
+            yield HERE.warning(check, "established, but it announces nothing that is let in", "compare `prefixes`")
+        else:
+            yield HERE.ok(check, f"established, {peer.prefixes} prefixes")
+    if cloud.role is Role.HUB:
+        fixed = {neighbor.address for neighbor in cloud.bgp.neighbors}
+        listened = [peer for peer in peers if any(peer.address in net for net in cloud.bgp.listen)]
+        spokes = [peer for peer in listened if peer.address not in fixed]
+        down = [str(peer.address) for peer in spokes if peer.state != ESTABLISHED]
+        if down:
+            yield HERE.warning(f"BGP in {cloud.name}", f"not established: {' '.join(down[:5])}", "look there")
+        else:
+            yield HERE.ok(f"BGP in {cloud.name}", f"{len(spokes)} spokes established")
+
+
+def _site(session: SiteSession | None, peers: tuple[BgpPeer, ...]) -> Iterator[Finding]:
+    """Routers of this site that are in other clouds."""
+    states = {peer.address: peer.state for peer in peers}
+    for partner in session.peers if session is not None else ():
+        check, state = f"BGP with {partner.router} of this site", states.get(partner.address)
+        if state is None:
+            yield HERE.failed(check, f"bgpd does not know {partner.address}", "dmvpn apply")
+        elif state != ESTABLISHED:
+            fix = f"look at the network on {partner.device}, and whether {partner.router} runs"
+            yield HERE.warning(check, f"{state}, neighbour {partner.address}: its clouds' ways are missing here", fix)
+        else:
+            yield HERE.ok(check, "established")
+
+
+def _rip(cloud: Cloud, rip: Rip | None, sources: tuple[RipSource, ...]) -> Iterator[Finding]:
+    """RIP has no sessions: a neighbour is there while it tells of its routes."""
+    if rip is None:
+        return
+    heard: dict[Address, float] = {
+        one.address: one.heard_s for one in sources if any(one.address in net for net in cloud.overlay)
+    }
+    limit_s = RIP_UPDATES_MISSED * rip.update_s
+    hubs = {address: hub.router for hub in cloud.hubs for address in hub.overlay}
+    for address, router in hubs.items():
+        check, age_s = f"RIP with {router}", heard.get(address)
+        if age_s is None or age_s > limit_s:
+            what = f"{address} has told of no route" + ("" if age_s is None else f" for {age_s:.0f} s")
+            yield HERE.failed(check, what, f"it needs the tunnel to {router}; then read ripd's log, here and there")
+        else:
+            yield HERE.ok(check, f"told of its routes {age_s:.0f} s ago")
+    if cloud.role is Role.HUB:
+        spokes = {address: age_s for address, age_s in heard.items() if address not in hubs}
+        late = [str(address) for address, age_s in spokes.items() if age_s > limit_s]
+        if late:
+            yield HERE.warning(f"RIP in {cloud.name}", f"silent lately: {' '.join(late[:5])}", "look there")
+        else:
+            yield HERE.ok(f"RIP in {cloud.name}", f"{len(spokes)} spokes tell of their routes")
+
+
+def _ospf(patient: Patient) -> Iterator[Finding]:
+    found = vtysh.ospf_neighbours(patient.places.frr)
+    for cloud in patient.plan.clouds:
+        if cloud.routing is not Protocol.OSPF:
+            continue
+        check = f"OSPF in {cloud.name}"
+        rows = [one for one in found if one.device == cloud.device]
+        full = sum(one.full for one in rows)
+        if not full and (cloud.hubs or rows):
+            what = f"{len(rows)} neighbours, none of them full"
+            yield HERE.failed(check, what, "it needs the tunnel; then compare area, mask and timers of both ends")
+        elif full < len(rows):
+            yield HERE.warning(check, f"{full} of {len(rows)} neighbours are full", "look again in some seconds")
+        else:
+            yield HERE.ok(check, f"{full} neighbours, all full")
+
+
+def _shortcut_rule(patient: Patient, rules: set[RuleFacts]) -> Finding:
+    registry = patient.plan.registry
+    families = {address.version for cloud in patient.plan.clouds for address in cloud.addresses} | {4}
+    check = "rule for shortcuts"
+    wanted = {RuleFacts(family, registry.shortcut_priority, registry.shortcut_table) for family in families}
+    missing = sorted(rule.family for rule in wanted - rules)
+    if missing:
+        what = f"no rule {registry.shortcut_priority} looks up table {registry.shortcut_table}: shortcuts do not count"
+        return HERE.failed(check, what, "dmvpn apply puts it there")
+    return HERE.ok(check, f"{registry.shortcut_priority}: table {registry.shortcut_table} before main")
+
+
+def _prefixes(patient: Patient, cloud: Cloud, requests: Requests) -> Finding:
+    """Hubs announce all that is internal; without that a spoke's packets end at the unreachable route."""
+    check = f"internal prefixes by {cloud.name}"
+    known = {
+        row.prefix
+        for version in {address.version for address in cloud.addresses}
+        for row in routes.dump(requests, family_of(version), TABLE_MAIN)
+        if row.kind is RouteKind.UNICAST and row.device == cloud.device
+    }
+    wanted = [net for net in patient.plan.prefixes if any(net.version == own.version for own in cloud.addresses)]
+    missing = [
+        net
+        for net in wanted
+        if not any(
+            one.version == net.version and one.overlaps(net) and one.prefixlen < net.max_prefixlen for one in known
+        )
+    ]
+    if missing:
+        what = f"no route by {cloud.device} into {' '.join(map(str, missing))}"
+        return HERE.failed(check, what, "see the sessions above; vtysh: show ip route")
+    return HERE.ok(check, " ".join(map(str, wanted)))
+
+
+def _way(patient: Patient, target: Target, requests: Requests) -> Finding:
+    check = f"way to {target.name}"
+    row = lookup(requests, target.address)
+    devices = {cloud.device: cloud for cloud in patient.plan.clouds}
+    if row is None:
+        return HERE.failed(check, f"no route to {target.address}", "see the sessions above")
+    if row.device not in devices:
+        return HERE.warning(check, f"{target.address} goes by {row.device}, which is no tunnel", "ip route get it")
+    shortcut = row.table == patient.plan.registry.shortcut_table
+    kind = "a shortcut" if shortcut else "the routing table"
+    return HERE.ok(check, f"{row.prefix} via {row.gateway or 'the link'} on {row.device}, by {kind}")

@@ -1,0 +1,25 @@
+"""Ports that come and come back, in a namespace of their own."""
+
+from collections.abc import Callable
+
+import pytest
+
+from dmvpn.linux.port_watch import PortWatch
+
+
+@pytest.mark.usefixtures("netns")
+def test_a_port_that_comes_or_comes_back_is_told_once_and_one_that_goes_is_not(ip: Callable[..., str]) -> None:
+    ip("link", "add", "eth1", "type", "bridge")
+    watch = PortWatch({"eth1", "eth2"})
+    try:
+        ip("link", "set", "eth1", "up")
+        ip("link", "add", "eth3", "type", "bridge")
+        assert watch.came() == {}
+        ip("link", "delete", "eth1")
+        assert watch.came() == {}
+        ip("link", "add", "eth1", "type", "bridge")
+        ip("link", "add", "eth2", "type", "bridge")
+        assert sorted(watch.came()) == ["eth1", "eth2"]
+        assert watch.came() == {}
+    finally:
+        watch.close()

@@ -1,0 +1,48 @@
+"""The stories that network files of ours name: what routing and shared gateways do when something dies."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dmvpn.linux.pace import patience
+
+ROOT = Path(__file__).parents[2]
+DMVPN = str(Path(sys.executable).with_name("dmvpn"))
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+
+
+@pytest.mark.parametrize(
+    ("network", "rows"),
+    [
+        pytest.param("rip", 2, id="RIP counts hops, OSPF takes the faster tunnel"),
+        # Nine routers and two and a half minutes: more than make test has time for.
+        pytest.param("figure2", 7, id="figure 2", marks=pytest.mark.wide),
+    ],
+)
+def test_a_story_comes_true(network: str, rows: int, tmp_path: Path) -> None:
+    report = tmp_path / "report.md"
+    argv = (
+        DMVPN,
+        "lab",
+        "run",
+        f"examples/{network}.yaml",
+        "--name",
+        f"{network}-{os.getpid()}",
+        "--report",
+        str(report),
+    )
+    ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=patience(300), check=False)
+    assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-1000:]
+    table = report.read_text().partition("| step |")[0]
+    assert table.count("\n| ") == rows + 1
+
+
+def test_a_network_file_without_a_story_says_what_to_do() -> None:
+    argv = (DMVPN, "lab", "run", "examples/ospf.yaml")
+    ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=patience(60), check=False)
+    assert ended.returncode == 2
+    assert "its lab has no story" in ended.stderr
+    assert "lab: {story: FILE}" in ended.stderr
