@@ -8,7 +8,8 @@ import fcntl
 import json
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -37,7 +38,8 @@ class Claim:
 
     def discard(self) -> None:
         """Removes the directory; the lock must still be ours or its holder dead."""
-        _remove(self.directory)
+        with _alone(self.directory.parent):
+            _remove(self.directory)
         with suppress(OSError):
             os.close(self.lock)
 
@@ -48,21 +50,15 @@ def claim(name: str, base: Path = STATE_DIRECTORY) -> Claim:
         raise WrongInput(name, "is no name for a lab", "use lower-case letters, digits and hyphens, at most 32")
     directory = base / name
     files.make_directory(base, mode=0o700)
-    for _ in range(10):
+    with _alone(base):
         files.make_directory(directory, mode=0o700)
-        try:
-            descriptor = _locked(directory)
-        except FileNotFoundError:
-            continue  # somebody's sweep took it for a dead one's, between our two steps
+        descriptor = _locked(directory)
         if descriptor is None:
             raise Fault(f"lab {name}", "is up already", f"run: dmvpn lab down --name {name}")
-        if _is_current(directory, descriptor):
-            # Whoever swept this directory may have been cut short.
-            for listed in LISTED:
-                (directory / listed).unlink(missing_ok=True)
-            return Claim(directory, descriptor)
-        os.close(descriptor)
-    raise Fault(str(directory), "somebody keeps removing it")
+        # Whoever swept this directory may have been cut short.
+        for listed in LISTED:
+            (directory / listed).unlink(missing_ok=True)
+    return Claim(directory, descriptor)
 
 
 def sweep(base: Path = STATE_DIRECTORY) -> tuple[str, ...]:
@@ -70,21 +66,18 @@ def sweep(base: Path = STATE_DIRECTORY) -> tuple[str, ...]:
     swept: list[str] = []
     if not base.is_dir():
         return ()
-    for directory in sorted(base.iterdir()):
-        if not (directory / LOCK).is_file():
-            with suppress(OSError):
-                directory.rmdir()  # its owner died before it had a lock; one with files in it is not ours
-            continue
-        try:
+    with _alone(base):
+        for directory in sorted(base.iterdir()):
+            if not (directory / LOCK).is_file():
+                with suppress(OSError):
+                    directory.rmdir()  # its owner died before it had a lock; one with files in it is not ours
+                continue
             descriptor = _locked(directory)
-        except FileNotFoundError:
-            continue  # another sweep was faster
-        if descriptor is None:
-            continue
-        if _is_current(directory, descriptor):
+            if descriptor is None:
+                continue
             _remove(directory)
             swept.append(directory.name)
-        os.close(descriptor)
+            os.close(descriptor)
     return tuple(swept)
 
 
@@ -109,8 +102,19 @@ def description(name: str, base: Path = STATE_DIRECTORY) -> dict[str, Any]:
     return loaded
 
 
+@contextmanager
+def _alone(base: Path) -> Iterator[None]:
+    """One at a time makes and removes directories here: who looks whether a lab is dead holds its lock meanwhile."""
+    descriptor = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _locked(directory: Path) -> int | None:
-    """The lock's descriptor, or None while somebody else holds it. Raises FileNotFoundError for a removed directory."""
+    """The lock's descriptor, or None while somebody else holds it."""
     descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -118,14 +122,6 @@ def _locked(directory: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
-
-
-def _is_current(directory: Path, descriptor: int) -> bool:
-    """Whether the locked file is still the one with that name: a sweep may have removed it in between."""
-    try:
-        return os.path.samestat((directory / LOCK).stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def _remove(directory: Path) -> None:
