@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 
 from reports import Teller, heard, silence
-from vm_plugin import BUSY
 from vm_plugin import INSIDE as IN_GUEST
+from vm_plugin import is_busy
 
 CLAIMS = os.environ.get("DMVPN_STREAM_CLAIMS", "")  # in the second stream: where files are claimed
 LEAST_FILES = 6  # below that it is not worth the second collection
@@ -31,10 +31,6 @@ LOOK_S = 0.2
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 _SECOND = pytest.StashKey["Second"]()
-
-
-def _is_busy(item: pytest.Item) -> bool:
-    return not item.get_closest_marker("vm") and any(map(item.get_closest_marker, BUSY))
 
 
 @dataclass(slots=True)
@@ -120,7 +116,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: order[item.path])
         config.stash[_SECOND] = Second(Path(CLAIMS), config)
         return
-    shared = [item for item in items if _is_busy(item) and not item.get_closest_marker("alone")]
+    shared = [item for item in items if is_busy(item) and not item.get_closest_marker("alone")]
     if len({item.path for item in shared}) >= LEAST_FILES and os.environ.get("DMVPN_STREAMS", "2") != "1":
         # At the end, after what is alone.
         chosen = set(shared)

@@ -2,8 +2,8 @@
 
 Marker `vm`: runs in the machine only. Marker `both_planes`: runs here as `[native]` and in the machine as `[vm]`, which
 `make test` leaves to `make wide` with `both_planes(vm_is_wide=True)`; the summary shows both columns. The machine
-starts first and works beside the tests here that start no router; then it is waited for, and those that do have the
-processors for themselves.
+starts first and works beside the tests here that start no router, or are marked `patient`; then it is waited for, and
+the others have the processors for themselves.
 """
 
 import json
@@ -35,7 +35,7 @@ _READ = (
     f"tail -n +1 -f --pid=$(cat {PID_FILE}) {REPORTS_FILE}; cat {SAID_FILE} >&2"
 )
 SHOWN_OCTETS = 16_000
-BUSY = ("kernel", "lab", "slow")  # markers of what wants the processors for itself
+BUSY = ("lab", "slow", "alone")  # markers of what wants the processors for itself, unless it is `patient`
 PLACES = ("native", "vm")
 
 _RUN = pytest.StashKey["GuestRun"]()
@@ -64,9 +64,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.timeout(0), append=False)  # the guest has its own
         if why:
             item.add_marker(pytest.mark.skip(reason=why))
-    busy = [item for item in items if item not in chosen and any(map(item.get_closest_marker, BUSY))]
     if chosen:
-        items[:] = [item for item in items if item not in chosen and item not in busy] + chosen + busy
+        busy = list(filter(is_busy, items))
+        apart = {*chosen, *busy}
+        items[:] = [item for item in items if item not in apart] + chosen + busy
+
+
+def is_busy(item: pytest.Item) -> bool:
+    """Whether a test of this machine minds what else goes on there: it waits for limits, or counts what is lost."""
+    if item.get_closest_marker("vm") or item.get_closest_marker("patient"):
+        return False
+    return any(map(item.get_closest_marker, BUSY))
 
 
 def _allow_time(item: pytest.Item) -> None:

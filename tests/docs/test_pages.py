@@ -168,6 +168,7 @@ def test_the_plain_commands_of_a_page_run(chosen: list[Block], checkout: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.patient
 @pytest.mark.parametrize("chosen", pages_with(network=True))
 def test_the_commands_of_a_page_that_fetch_packages_run(chosen: list[Block], checkout: Path) -> None:
     # They make a .venv/ of their own.
@@ -179,6 +180,7 @@ def test_the_commands_of_a_page_that_fetch_packages_run(chosen: list[Block], che
 
 
 @pytest.mark.lab
+@pytest.mark.patient
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root for labs")
 @pytest.mark.parametrize("chosen", pages_with(lab=True))
 def test_all_commands_of_a_page_run_with_a_lab(chosen: list[Block], checkout: Path) -> None:

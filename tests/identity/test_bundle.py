@@ -17,7 +17,7 @@ from dmvpn.identity.bundle import Contents, Head
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 WORDS = "correct horse battery"
 HEAD = Head("acme", "par1", NOW, NOW + timedelta(days=7))
-CONTENTS = Contents("version: 1\n", b"ca\n", b"certificate\n", b"key\n", secrets=(("secrets/nhrp", b"\x00\xff"),))
+CONTENTS = Contents("version: 1\n", b"ca\n", b"certificate\n", b"key\n", secrets=(("secrets/nhrp", b"\x00\xff" * 4),))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,7 +57,7 @@ def test_a_guess_costs_what_is_said() -> None:
 
 
 def test_nothing_secret_stands_in_the_clear(sealed: bytes) -> None:
-    for secret in (b"key", b"version: 1", b"\x00\xff", b"secrets", WORDS.encode()):
+    for secret in (b"key", b"version: 1", b"\x00\xff" * 4, b"secrets", WORDS.encode()):
         assert secret not in sealed.split(b"\n", 2)[2]
     assert sealed.split(b"\n", 2)[0] == b"DMVPN-BUNDLE 1"
 

@@ -93,8 +93,8 @@ def test_nothing_is_in_clear_whatever_becomes_of_charon(watched: tuple[Lab, Stre
     [
         pytest.param({Guard.RULES}, (flush_xfrm, stop), id="the rule set alone holds"),
         # Somebody's flush would take this guard itself: then it is the two others that hold.
-        pytest.param({Guard.SENDER}, (stop,), id="policies that block alone hold"),
-        pytest.param({Guard.ROUTE}, (flush_xfrm, stop), id="the routes alone hold"),
+        pytest.param({Guard.SENDER}, (stop,), id="policies that block alone hold", marks=pytest.mark.wide),
+        pytest.param({Guard.ROUTE}, (flush_xfrm, stop), id="the routes alone hold", marks=pytest.mark.wide),
         pytest.param(set(), (stop,), id="without any of them it is seen"),
     ],
 )
@@ -151,8 +151,20 @@ def test_the_ways_of_peers_without_an_sa_do_not_stay(lab: Lab, flow: Stream) -> 
     ("kept", "source", "target"),
     [
         pytest.param(Guard.RULES, "100.64.0.12", "100.64.0.11", id="rules: from a peer's transport address to ours"),
-        pytest.param(Guard.RULES, "203.0.113.2", "198.51.100.2", id="rules: from public to public address"),
-        pytest.param(Guard.SENDER, "100.64.0.12", "100.64.0.11", id="XFRM: from a peer's transport address to ours"),
+        pytest.param(
+            Guard.RULES,
+            "203.0.113.2",
+            "198.51.100.2",
+            id="rules: from public to public address",
+            marks=pytest.mark.wide,
+        ),
+        pytest.param(
+            Guard.SENDER,
+            "100.64.0.12",
+            "100.64.0.11",
+            id="XFRM: from a peer's transport address to ours",
+            marks=pytest.mark.wide,
+        ),
         pytest.param(Guard.SENDER, "203.0.113.2", "198.51.100.2", id="XFRM: from public to public address"),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from system_machines import PAPERS, ROOT, Machine, carry, make_papers, need_machines, until
 
-pytestmark = [pytest.mark.kernel, pytest.mark.lab]
+pytestmark = [pytest.mark.kernel, pytest.mark.lab, pytest.mark.patient]
 
 UNPACKED = ROOT / ".openrc"
 INIT = "mkdir -p /run/openrc; for level in sysinit boot default; do openrc $level; done; while :; do sleep 1; done"

@@ -12,7 +12,7 @@ from system_machines import DMVPN, PAPERS, Machine, Pair, footprint, until
 
 from dmvpn.linux.systemd import UNITS
 
-pytestmark = [pytest.mark.kernel, pytest.mark.lab]
+pytestmark = [pytest.mark.kernel, pytest.mark.lab, pytest.mark.patient]
 
 TARGET = "dmvpn-acme.target"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"

@@ -36,6 +36,7 @@ NETWORKS = {
     "demo": HERE.parents[1] / "examples" / "demo.yaml",
     "trio": HERE / "networks" / "trio.yaml",
     "hubs": HERE / "networks" / "two-hubs.yaml",
+    "three-hubs": HERE / "networks" / "three-hubs.yaml",
     "join": HERE / "networks" / "join.yaml",
     "beside-trio": HERE / "networks" / "beside-trio.yaml",
     "clouds": HERE / "networks" / "two-clouds.yaml",
