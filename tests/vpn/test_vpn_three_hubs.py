@@ -29,7 +29,10 @@ def test_a_hub_without_a_path_to_the_second_reaches_its_spoke_by_the_third(vpn: 
     try:
         until("an answer by the third", partial(_leads, vpn, "hub1", HUBS["hub3"]), within_s=LIMIT_S)
         until("its packets arrive", partial(_arrives, vpn), within_s=LIMIT_S)
-        figure("of three hubs the first is cut off from the second and a spoke: by the third after", time.monotonic() - began)
+        figure(
+            "of three hubs the first is cut off from the second and a spoke: by the third after",
+            time.monotonic() - began,
+        )
         assert _leads(vpn, "hub3", HUBS["hub2"])
         assert _leads(vpn, "hub2", SPOKE)
         assert [path["originatorId"] for path in _reflected(vpn)] == [_router_id(vpn, "hub2")]

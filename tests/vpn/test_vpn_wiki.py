@@ -1,7 +1,7 @@
 """The wiki's page as one file, run: two hubs with one gateway, a spoke with two ISPs, five zones and the page's policy.
 
-What a lab cannot have is played: a lease instead of PPPoE, links instead of VLANs of a bond, and no DNS for the hubs. What
-it probes comes after the routers, and ten good rounds of thirty seconds would be five minutes: here one is enough.
+What a lab cannot have is played: a lease instead of PPPoE, links instead of VLANs of a bond, and no DNS for the hubs.
+What is probed comes after the routers, and ten good rounds of thirty seconds would be five minutes: one is enough.
 """
 
 from collections.abc import Iterator
