@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.both_planes(vm_is_wide=True)]
 KEYS = {"two-blue": 11, "two-green": 22}
 SPOKES = ("par1", "lyo1")
 DEVICES = {"hq1": {"two-blue"}, "res1": {"two-green"}, **{spoke: set(KEYS) for spoke in SPOKES}}
-LAN, BLUE_OF_LYON = "10.1.13.10", "10.255.1.13"
+LAN_OF_PARIS, LAN, BLUE_OF_LYON = "10.1.12.10", "10.1.13.10", "10.255.1.13"
 LEARNT_S = 60.0  # OSPF: two hellos, the exchange, and a retransmission or two
 DIRECT_S = 20.0
 
@@ -37,12 +37,13 @@ def vpn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vpn]:
         for router in ("hq1", *SPOKES):
             until_nothing(f"{router} to settle", partial(vpn.unsettled, router), within_s=UP_LIMIT_S)
         until("OSPF's way to Lyon", lambda: device_towards(vpn, LAN) == "two-green", within_s=LEARNT_S)
+        until("and back", lambda: device_towards(vpn, LAN_OF_PARIS, "lyo1") == "two-green", within_s=LEARNT_S)
         yield vpn
         vpn.assert_no_traceback()
 
 
-def device_towards(vpn: Vpn, address: str) -> str:
-    words = vpn.run("par1", "ip", "route", "get", address).text.split()
+def device_towards(vpn: Vpn, address: str, router: str = "par1") -> str:
+    words = vpn.run(router, "ip", "route", "get", address).text.split()
     return words[words.index("dev") + 1] if "dev" in words else ""
 
 
