@@ -126,6 +126,27 @@ class Mixed:
         said = self.run(router, "ip", "xfrm", "state")
         return tuple(line.split("mode ", 1)[1].split()[0] for line in said.splitlines() if " mode " in line)
 
+    def shortcut_of_ours(self, router: str, theirs: str, prefix: str, overlay: str) -> None:
+        """Traffic gives our spoke a shortcut to one of theirs, which answers. Fails the test when it does not."""
+
+        def found() -> bool:
+            self.ping(router, theirs, 4)
+            return self.route_to(router, prefix, overlay)
+
+        assert until("a shortcut", found, within_s=90)
+        # FRR sends over its own way back before its trap policy has an SA.
+        assert until("a ping", lambda: self.ping(router, theirs) == 5, within_s=60)
+
+    def shortcut_of_theirs(self, router: str, ours: str, prefix: str, overlay: str) -> None:
+        """The same from one of theirs to one of ours."""
+
+        def found() -> bool:
+            self.ping(router, ours, 4)
+            return self.nhrp_shortcuts(router).get(prefix) == overlay
+
+        assert until("a shortcut", found, within_s=90)
+        assert until("a ping", lambda: self.ping(router, ours) == 5, within_s=60)
+
 
 @contextmanager
 def held(name: str, lans: dict[str, str], tmp: Path, kind: Kind = Kind.IPSEC) -> Iterator[Mixed]:

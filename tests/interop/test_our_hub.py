@@ -51,21 +51,11 @@ def test_a_foreign_spoke_and_every_other_reach_each_other(mixed: Mixed, source: 
 
 
 def test_a_shortcut_from_theirs_to_ours(mixed: Mixed) -> None:
-    def found() -> bool:
-        mixed.ping("frr1", "ope1", 4)
-        return mixed.nhrp_shortcuts("frr1").get("10.1.6.0/24") == OVERLAY["ope1"]
-
-    assert until("a shortcut", found, within_s=90)
-    assert mixed.ping("frr1", "ope1") == 5
+    mixed.shortcut_of_theirs("frr1", "ope1", "10.1.6.0/24", OVERLAY["ope1"])
 
 
 def test_a_shortcut_from_ours_to_theirs(mixed: Mixed) -> None:
-    def found() -> bool:
-        mixed.ping("ope1", "frr2", 4)
-        return any(f"10.1.5.0/24 via {OVERLAY['frr2']}" in line for line in mixed.routes("ope1").splitlines())
-
-    assert until("a shortcut", found, within_s=90)
-    assert mixed.ping("ope1", "frr2") == 5
+    mixed.shortcut_of_ours("ope1", "frr2", "10.1.5.0/24", OVERLAY["frr2"])
 
 
 def test_a_shortcut_of_theirs_expires_when_idle(mixed: Mixed) -> None:

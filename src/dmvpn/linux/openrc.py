@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dmvpn.linux import files, process
 from dmvpn.linux.process import ProcessFault
+from dmvpn.linux.service_jobs import Jobs
 from dmvpn.linux.services import Applied, Service, ServiceFault, ServiceStatus, State
 
 SCRIPTS = Path("/etc/init.d")
@@ -22,7 +23,7 @@ Describe = Callable[[Sequence[Service]], Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class OpenRC:
+class OpenRC(Jobs):
     """The services of one network. `describe` gives every script by name, in starting order."""
 
     network: str
@@ -34,25 +35,13 @@ class OpenRC:
     ) -> Applied:
         stopped = self._stop_others(services)
         changed = self.install(services)
-        started: list[str] = []
-        restarted: list[str] = []
-        reloaded: list[str] = []
-        for service in services:
-            name = service.name
-            try:
-                if self._state(name) is not State.READY:
-                    started.append(name)
-                    self.start(name)
-                elif service.daemon and (name in restart or name in changed):
-                    restarted.append(name)
-                    self.restart(name)
-                elif name in restart or name in reload:
-                    reloaded.append(name)
-                    self.reload(name)
-            except ServiceFault as fault:
-                applied = Applied(stopped, tuple(started), tuple(restarted), tuple(reloaded))
-                raise ServiceFault(fault.where, fault.what, fault.fix, applied) from fault
-        return Applied(stopped, tuple(started), tuple(restarted), tuple(reloaded))
+        return self._serve(
+            services,
+            stopped,
+            is_ready=lambda name: self._state(name) is State.READY,
+            restart={*restart, *changed},
+            reload={*restart, *reload},
+        )
 
     def install(self, services: Sequence[Service]) -> frozenset[str]:
         """Write the scripts that are not there as described, and have them started at boot; the changed ones' names."""
@@ -81,18 +70,6 @@ class OpenRC:
 
     def begin(self) -> None:
         """Have everything started, without waiting: OpenRC goes on to the others by itself."""
-
-    def start(self, name: str) -> None:
-        self._job("start", name)
-
-    def stop(self, name: str) -> None:
-        self._job("stop", name)
-
-    def restart(self, name: str) -> None:
-        self._job("restart", name)
-
-    def reload(self, name: str) -> None:
-        self._job("reload", name)
 
     def status(self) -> tuple[ServiceStatus, ...]:
         names = [path.name for path in self.installed() if not path.name.endswith("-boot")]
@@ -130,8 +107,7 @@ class OpenRC:
             self._job("--ifstarted", f"dmvpn-{self.network}-boot", "stop")
         return tuple(others)
 
-    def _job(self, *words: str) -> None:
-        verb, name, *more = words
+    def _job(self, verb: str, name: str, /, *more: str) -> None:
         argv = ("rc-service", verb, name, *more) if more else ("rc-service", name, verb)
         try:
             process.run(argv, timeout_s=_JOB_S, package="openrc")

@@ -8,6 +8,7 @@ from pathlib import Path
 from dmvpn.errors import Fault
 from dmvpn.linux import files, process
 from dmvpn.linux.process import ProcessFault
+from dmvpn.linux.service_jobs import Jobs
 from dmvpn.linux.services import Applied, Service, ServiceFault, ServiceStatus, State
 from dmvpn.linux.supervisor_child import make_places
 
@@ -23,7 +24,7 @@ Describe = Callable[[Sequence[Service]], Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Systemd:
+class Systemd(Jobs):
     """The services of one network. `describe` gives every unit file by name, in starting order, the target last."""
 
     network: str
@@ -47,27 +48,16 @@ class Systemd:
             return Applied(stopped=stopped)
         changed = self.install(services)
         self._control("enable", "--quiet", self.target, self.boot)
-        started: list[str] = []
-        restarted: list[str] = []
-        reloaded: list[str] = []
         states = {row.name: row.state for row in self.status()}
-        for service in services:
-            name = service.name
-            try:
-                if states.get(name) is not State.READY:
-                    started.append(name)
-                    self._start(name)
-                elif service.daemon and (name in restart or f"{name}.service" in changed):
-                    restarted.append(name)
-                    self.restart(name)
-                elif name in restart or name in reload:
-                    reloaded.append(name)
-                    self.reload(name)
-            except ServiceFault as fault:
-                applied = Applied(stopped, tuple(started), tuple(restarted), tuple(reloaded))
-                raise ServiceFault(fault.where, fault.what, fault.fix, applied) from fault
+        applied = self._serve(
+            services,
+            stopped,
+            is_ready=lambda name: states.get(name) is State.READY,
+            restart={*restart, *(name.removesuffix(".service") for name in changed)},
+            reload={*restart, *reload},
+        )
         self._control("start", self.target)
-        return Applied(stopped, tuple(started), tuple(restarted), tuple(reloaded))
+        return applied
 
     def install(self, services: Sequence[Service]) -> frozenset[str]:
         """Write the unit files that are not there as described; their names. Nothing starts or stops. Raises Fault."""
@@ -93,18 +83,6 @@ class Systemd:
     def begin(self) -> None:
         """Have everything started, without waiting: the machine may just come up. Raises ServiceFault."""
         self._control("start", "--no-block", self.target)
-
-    def start(self, name: str) -> None:
-        self._job("start", name)
-
-    def stop(self, name: str) -> None:
-        self._job("stop", name)
-
-    def restart(self, name: str) -> None:
-        self._job("restart", name)
-
-    def reload(self, name: str) -> None:
-        self._job("reload", name)
 
     def status(self) -> tuple[ServiceStatus, ...]:
         names = self._names()
@@ -157,14 +135,14 @@ class Systemd:
         # Units that failed are remembered by name until somebody says so.
         process.run(("systemctl", "reset-failed", *(path.name for path in ours)), timeout_s=_ASK_S, accept=range(256))
 
-    def _start(self, name: str) -> None:
+    def _bring_up(self, name: str) -> None:
         """Also one that systemd is about to start again by itself."""
         self._job("restart" if self._is_failing(name) else "start", name)
 
     def _is_failing(self, name: str) -> bool:
         return any(row.name == name and row.state is State.FAILED for row in self.status())
 
-    def _job(self, verb: str, name: str) -> None:
+    def _job(self, verb: str, name: str, /) -> None:
         argv = ("systemctl", verb, f"{name}.service")
         try:
             process.run(argv, timeout_s=_JOB_S, package="systemd")
