@@ -5,8 +5,6 @@ from collections.abc import Iterator
 import pytest
 from mixed_lab import Mixed, held, until
 
-pytestmark = pytest.mark.wide
-
 LANS = {
     "hq1": "10.1.0.1",
     "use1": "10.1.1.1",

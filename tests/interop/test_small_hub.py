@@ -8,8 +8,6 @@ from collections.abc import Iterator
 import pytest
 from mixed_lab import PASSWORD, WRONG_PASSWORD, Kind, Mixed, held, until, with_frr10
 
-pytestmark = pytest.mark.wide
-
 LANS = {"hq1": "10.1.0.1", "par1": "10.1.1.1", "frr1": "10.1.2.1"}
 HUB, OURS, THEIRS = "10.255.1.1", "10.255.1.11", "10.255.1.12"
 

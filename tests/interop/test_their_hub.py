@@ -13,13 +13,10 @@ LANS = {"frh": "10.1.0.1", "par1": "10.1.1.1", "frr1": "10.1.2.1"}
 HUB, OURS, THEIRS = "10.255.1.1", "10.255.1.11", "10.255.1.12"
 PAGE = Path(__file__).parents[2] / "docs" / "interop.md"
 CONFORM_S = 1200.0
+with_frr10 = pytest.param(Kind.FRR10, marks=needs_frr10)
 
 
-in_clear = pytest.param(Kind.CLEAR, marks=pytest.mark.wide)
-wide_frr10 = pytest.param(Kind.FRR10, marks=[pytest.mark.wide, needs_frr10])
-
-
-@pytest.fixture(scope="module", params=[Kind.IPSEC, in_clear, wide_frr10])
+@pytest.fixture(scope="module", params=[Kind.IPSEC, Kind.CLEAR, with_frr10])
 def kind(request: pytest.FixtureRequest) -> Kind:
     return Kind(request.param)
 
@@ -74,8 +71,8 @@ def of_the_page(column: int) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("kind", "column"),
     [
-        pytest.param(Kind.CLEAR, 3, id="clear-FRR 8.4", marks=pytest.mark.wide),
-        pytest.param(Kind.FRR10, 4, id="frr10-FRR 10.3", marks=[pytest.mark.wide, needs_frr10]),
+        pytest.param(Kind.CLEAR, 3, id="clear-FRR 8.4"),
+        pytest.param(Kind.FRR10, 4, id="frr10-FRR 10.3", marks=needs_frr10),
     ],
     indirect=["kind"],
     scope="module",
@@ -93,7 +90,7 @@ def test_frrs_verdicts_are_those_of_the_page(mixed: Mixed, column: int) -> None:
     assert until("a ping as before", lambda: mixed.ping("par1", "frr1", 3) == 3, within_s=60)
 
 
-@pytest.mark.parametrize("kind", [wide_frr10], indirect=True, scope="module")
+@pytest.mark.parametrize("kind", [with_frr10], indirect=True, scope="module")
 def test_frr_refuses_a_wrong_password_and_both_say_why(mixed: Mixed) -> None:
     until("the hub is up", lambda: [hub.state for hub in mixed.status("par1").hubs] == ["up"], within_s=60)
     mixed.set_password("frh", WRONG_PASSWORD)

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 import pytest
 from mixed_lab import Mixed, held, until
 
-pytestmark = pytest.mark.wide
-
 LANS = {"hub1": "10.1.0.1", "hub2": "10.1.10.1", "frh3": "10.1.20.1", "par1": "10.1.1.1", "frr1": "10.1.2.1"}
 HUBS = {"10.255.1.1": "192.0.2.2", "10.255.1.2": "192.0.2.6", "10.255.1.3": "192.0.2.10"}
 

@@ -1,7 +1,8 @@
 """GRE leaves and enters in ESP or not at all, on the kernel plane: the story of test_fail_closed.py in one lab.
 
 Its own file, since emulated time is dear: that one makes a lab for each guard and repeats all events. Here a guard
-alone meets the two that take the SAs away; after a rekeying, a crash or a move they stand.
+alone meets the two that take the SAs away; after a rekeying, a crash or a move they stand. `make test` tells the story
+and shows that without the guards it would be seen; each guard alone, both ways, is `make wide`.
 """
 
 import logging
@@ -91,7 +92,7 @@ def test_nothing_is_in_clear_whatever_becomes_of_charon(watched: tuple[Lab, Stre
 @pytest.mark.parametrize(
     ("kept", "events"),
     [
-        pytest.param({Guard.RULES}, (flush_xfrm, stop), id="the rule set alone holds"),
+        pytest.param({Guard.RULES}, (flush_xfrm, stop), id="the rule set alone holds", marks=pytest.mark.wide),
         # Somebody's flush would take this guard itself: then it is the two others that hold.
         pytest.param({Guard.SENDER}, (stop,), id="policies that block alone hold", marks=pytest.mark.wide),
         pytest.param({Guard.ROUTE}, (flush_xfrm, stop), id="the routes alone hold", marks=pytest.mark.wide),
@@ -133,6 +134,7 @@ def test_somebody_elses_flush_of_xfrm_is_mended_and_told(lab: Lab, flow: Stream)
     assert [what for what in told if what.startswith("the fail-closed XFRM policies were changed and put back")]
 
 
+@pytest.mark.wide
 def test_the_ways_of_peers_without_an_sa_do_not_stay(lab: Lab, flow: Stream) -> None:
     """dmvpnd dies, and its successor finds ways of peers whose SA is gone."""
     east = lab.node("east")
@@ -174,6 +176,7 @@ def test_gre_in_clear_does_not_come_in(lab: Lab, flow: Stream, kept: Guard, sour
     assert (fate.by_rules if kept is Guard.RULES else fate.by_policies) == FORGED
 
 
+@pytest.mark.wide
 def test_without_the_guards_a_forgery_does_come_in(lab: Lab, flow: Stream) -> None:
     assert forge(lab, flow, frozenset({Guard.ROUTE}), "203.0.113.2", "100.64.0.11").inside == FORGED
 
