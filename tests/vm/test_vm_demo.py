@@ -34,7 +34,7 @@ def test_the_demo_passes(place: str, tmp_path: Path) -> None:
 
 
 def _where_packets_may_be_lost(tmp_path: Path) -> Path:
-    """The same story for a machine that is emulated, where packets of a busy one are lost: they are told, not held against.
+    """The same story for an emulated machine, which loses some by itself when it is busy: they are told, no more.
 
     That none is lost is for the native column to show, and for `dmvpn lab run demo --vm` where there is KVM.
     """
