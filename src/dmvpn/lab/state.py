@@ -8,8 +8,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -38,7 +37,7 @@ class Claim:
 
     def discard(self) -> None:
         """Removes the directory; the lock must still be ours or its holder dead."""
-        with _alone(self.directory.parent):
+        with files.alone(self.directory.parent):
             _remove(self.directory)
         with suppress(OSError):
             os.close(self.lock)
@@ -50,7 +49,7 @@ def claim(name: str, base: Path = STATE_DIRECTORY) -> Claim:
         raise WrongInput(name, "is no name for a lab", "use lower-case letters, digits and hyphens, at most 32")
     directory = base / name
     files.make_directory(base, mode=0o700)
-    with _alone(base):
+    with files.alone(base):
         files.make_directory(directory, mode=0o700)
         descriptor = _locked(directory)
         if descriptor is None:
@@ -66,7 +65,7 @@ def sweep(base: Path = STATE_DIRECTORY) -> tuple[str, ...]:
     swept: list[str] = []
     if not base.is_dir():
         return ()
-    with _alone(base):
+    with files.alone(base):  # who looks whether a lab is dead holds its lock meanwhile
         for directory in sorted(base.iterdir()):
             if not (directory / LOCK).is_file():
                 with suppress(OSError):
@@ -100,17 +99,6 @@ def description(name: str, base: Path = STATE_DIRECTORY) -> dict[str, Any]:
     loaded = json.loads(files.read_text(base / name / DESCRIPTION))
     assert isinstance(loaded, dict)
     return loaded
-
-
-@contextmanager
-def _alone(base: Path) -> Iterator[None]:
-    """One at a time makes and removes directories here: who looks whether a lab is dead holds its lock meanwhile."""
-    descriptor = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _locked(directory: Path) -> int | None:

@@ -1,6 +1,7 @@
 """Files that are whole or not there, secrets that nobody else can read at any moment, links that change in one step."""
 
 import errno
+import fcntl
 import os
 import secrets
 import shutil
@@ -114,6 +115,18 @@ def remove_tree(path: Path) -> None:
         except FileNotFoundError:
             return
         shutil.rmtree(doomed)
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """One process at a time in there, of those that ask; the others wait. flock(2). Raises Fault if it is none."""
+    with faults(directory):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(path: Path) -> None:

@@ -1,8 +1,6 @@
 """network.json as typed data: what of the kernel's state is ours. Read from the rendered file and our own record."""
 
-import fcntl
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -156,12 +154,8 @@ def decode(file: str, document: object) -> NetState:
 def locked(state: Path) -> Iterator[None]:
     """One run at a time for all networks, which keep their records in directories side by side."""
     files.make_directory(state.parent)
-    directory = os.open(state.parent.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
+    with files.alone(state.parent.parent):
         yield
-    finally:
-        os.close(directory)
 
 
 def encode(state: NetState) -> str:
