@@ -5,18 +5,16 @@ name goes from the file, or ours stop, it is that again. Its own files are not t
 stays masked: at the next boot it must not start beside ours.
 """
 
-import fcntl
 import json
 import os
 import re
 import sys
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dmvpn.errors import Fault
-from dmvpn.linux import files, namespaces, process, systemd
+from dmvpn.linux import files, namespaces, process, systemd, verbs
 
 RECORD = "adopted.json"  # in each network's state directory
 LIMIT_OCTETS = 1 << 16
@@ -89,7 +87,7 @@ def recorded(record: Path) -> dict[str, Was]:
 
 def apply(wanted: Wanted) -> None:
     """Have all of them stopped and masked; what the file names no more comes back. Raises Fault."""
-    with _alone(wanted.record):
+    with files.alone(wanted.record.parent.parent):  # networks of one machine come up at the same time
         kept = recorded(wanted.record)
         _give_back(wanted.record, kept, [name for name in kept if name not in wanted.services])
         for name in wanted.services:
@@ -103,7 +101,7 @@ def release(wanted: Wanted) -> None:
     """All of them as they were before. Raises Fault."""
     if _goes_down():
         return
-    with _alone(wanted.record):
+    with files.alone(wanted.record.parent.parent):  # networks of one machine come up at the same time
         kept = recorded(wanted.record)
         _give_back(wanted.record, kept, tuple(reversed(kept)))
 
@@ -154,31 +152,11 @@ def _unit(name: str) -> str:
     return f"{name}.service"
 
 
-@contextmanager
-def _alone(record: Path) -> Iterator[None]:
-    """Networks of one machine come up at the same time."""
-    with files.faults(record.parent.parent):
-        descriptor = os.open(record.parent.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def main(argv: list[str]) -> int:
-    verbs = {"apply": apply, "release": release}
-    if len(argv) != 2 or argv[0] not in verbs:
-        sys.stderr.write("usage: python -m dmvpn.linux.adoption apply|release FILE\n")
-        return 2
     if os.environ.get(namespaces.LAB_VARIABLE):
         return 0  # the services are those of the machine that the lab runs on
-    try:
-        verbs[argv[0]](Wanted.load(Path(argv[1])))
-    except Fault as fault:
-        sys.stderr.write(f"{fault}\n")
-        return 1
-    return 0
+    known = {"apply": lambda path: apply(Wanted.load(path)), "release": lambda path: release(Wanted.load(path))}
+    return verbs.run("dmvpn.linux.adoption", known, argv)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dmvpn.errors import Fault
-from dmvpn.linux import files, namespaces
+from dmvpn.linux import files, namespaces, verbs
 
 HOSTNAME, LOCALTIME, TIMEZONE, RESOLVERS = "etc/hostname", "etc/localtime", "etc/timezone", "etc/resolv.conf"
 ZONES = "usr/share/zoneinfo"
@@ -235,16 +235,8 @@ def _as_account(uid: int, gid: int) -> Iterator[None]:
 
 
 def main(argv: list[str]) -> int:
-    verbs = {"apply": apply, "remove": remove}
-    if len(argv) != 2 or argv[0] not in verbs:
-        sys.stderr.write("usage: python -m dmvpn.linux.host_state apply|remove FILE\n")
-        return 2
-    try:
-        verbs[argv[0]](Wanted.load(Path(argv[1])))
-    except Fault as fault:
-        sys.stderr.write(f"{fault}\n")
-        return 1
-    return 0
+    known = {"apply": lambda path: apply(Wanted.load(path)), "remove": lambda path: remove(Wanted.load(path))}
+    return verbs.run("dmvpn.linux.host_state", known, argv)
 
 
 if __name__ == "__main__":
