@@ -67,9 +67,13 @@ def esp_room_octets(underlay_mtu: int, cipher: Cipher, *, outer_octets: int, udp
     return room - room % cipher.block - ESP_TRAILER_OCTETS
 
 
+def _gre_octets(*, gre_key: bool) -> int:
+    return GRE_OCTETS + (GRE_KEY_OCTETS if gre_key else 0)
+
+
 def clear_mtu_octets(underlay_mtu: int, *, outer_octets: int = 20, gre_key: bool = True) -> int:
     """The MTU of a GRE device without ESP."""
-    return underlay_mtu - outer_octets - GRE_OCTETS - (GRE_KEY_OCTETS if gre_key else 0)
+    return underlay_mtu - outer_octets - _gre_octets(gre_key=gre_key)
 
 
 def tunnel_mtu_octets(
@@ -88,7 +92,7 @@ def tunnel_mtu_octets(
     and GRE's own outer header, always IPv4, counts too; to foreign ones it is in transport mode. Userspace ESP is
     always in UDP.
     """
-    gre_octets = GRE_OCTETS + (GRE_KEY_OCTETS if gre_key else 0)
+    gre_octets = _gre_octets(gre_key=gre_key)
     match plane:
         case Plane.USERSPACE:
             room = esp_room_octets(underlay_mtu, cipher, outer_octets=outer_octets, udp=True)
@@ -111,6 +115,6 @@ def underlay_octets(
     """The packet on the underlay that an inner packet of this size becomes: tunnel_mtu_octets the other way round."""
     tunnel_mode = tunnel_mode or plane is Plane.USERSPACE
     udp = nat_traversal or plane is Plane.USERSPACE
-    packet = inner + GRE_OCTETS + (GRE_KEY_OCTETS if gre_key else 0) + (20 if tunnel_mode else 0) + ESP_TRAILER_OCTETS
+    packet = inner + _gre_octets(gre_key=gre_key) + (20 if tunnel_mode else 0) + ESP_TRAILER_OCTETS
     padded = packet + -packet % cipher.block
     return outer_octets + (UDP_OCTETS if udp else 0) + ESP_HEADER_OCTETS + cipher.iv + padded + cipher.icv
