@@ -13,35 +13,14 @@ from dmvpn.errors import Fault, WrongInput
 from dmvpn.identity import authority, requests
 from dmvpn.linux import files
 from dmvpn.operations import pki, reading
+from two_routers import NETWORK
 
-FILE = """
-version: 1
-network: acme
-domain: example.net
-prefixes: [10.0.0.0/8]
-clouds: {blue: {overlay: [10.255.1.0/24]}}
-sites:
-  hq:
-    asn: 65000
-    networks: {lan: {port: eth1, prefix: 10.1.0.0/24}}
-    routers:
-      hq1:
-        uplinks: {wan: {port: eth0, address: [192.0.2.2/30], gateway: [192.0.2.1]}}
-        tunnels: {blue: {role: hub, address: [10.255.1.1]}}
-  paris:
-    asn: 65001
-    networks: {lan: {port: eth1, prefix: 10.1.1.0/24}}
-    routers:
-      par1:
-        uplinks: {isp1: {port: eth0, address: [198.51.100.2/30], gateway: [198.51.100.1]}}
-        tunnels: {blue: {address: [10.255.1.11]}}
-"""
 WORDS = "correct horse battery"
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> reading.NetworkFile:
-    return reading.from_text(FILE, "network.yaml", tmp_path)
+    return reading.from_text(NETWORK, "network.yaml", tmp_path)
 
 
 @pytest.fixture

@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+import two_routers
 
 ROOT = Path(__file__).parents[2]
 BOOT = Path(__file__).with_name("boot.sh")
@@ -18,28 +20,9 @@ SPACES = ("--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup")
 WAIT_S = 240.0
 DMVPN = str(ROOT / ".venv" / "bin" / "dmvpn")
 
-NETWORK = """\
-version: 1
-network: acme
-domain: example.net
-prefixes: [10.0.0.0/8]
-clouds: {blue: {overlay: [10.255.1.0/24], plane: userspace}}
-sites:
-  hq:
-    asn: 65000
-    networks: {lan: {port: eth1, prefix: 10.1.0.0/24}}
-    routers:
-      hq1:
-        uplinks: {wan: {port: eth0, address: [192.0.2.2/30], gateway: [192.0.2.1]}}
-        tunnels: {blue: {role: hub, address: [10.255.1.1]}}
-  paris:
-    asn: 65001
-    networks: {lan: {port: eth1, prefix: 10.1.1.0/24}}
-    routers:
-      par1:
-        uplinks: {isp1: {port: eth0, address: [192.0.2.1/30], gateway: [192.0.2.2]}}
-        tunnels: {blue: {address: [10.255.1.11]}}
-"""
+# One cable is all that is between them.
+ELSEWHERE, UPLINK = "[198.51.100.2/30], gateway: [198.51.100.1]", "[192.0.2.1/30], gateway: [192.0.2.2]"
+NETWORK = two_routers.NETWORK.replace(ELSEWHERE, UPLINK)
 
 
 def need_machines() -> None:
@@ -150,6 +133,15 @@ class Machine:
             assert done.returncode == status, f"{argv}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
 
+    def is_up(self) -> bool:
+        """Of one whose init is systemd."""
+        return self.run("systemctl", "is-system-running", status=None).strip() in ("running", "degraded")
+
+    def install(self) -> None:
+        """What was carried to it, as its operator does."""
+        self.dmvpn("pki", "install", PAPERS)
+        self.dmvpn("apply", f"{PAPERS}/network.yaml", "--router", self.name)
+
     def spawn(self, *argv: str) -> subprocess.Popen[str]:
         return subprocess.Popen(self._inside(argv), stdout=subprocess.PIPE, text=True)
 
@@ -209,8 +201,9 @@ class Pair:
         return self.hub, self.spoke
 
 
-def make_papers(directory: Path) -> None:
-    (directory / "network.yaml").write_text(NETWORK)
+def make_papers(directory: Path, network: str = NETWORK) -> None:
+    directory.mkdir(exist_ok=True)
+    (directory / "network.yaml").write_text(network)
     # Papers of an invitation's length: dmvpnd changes them for its own at once.
     for words in (("init", "--no-passphrase", "--renewal", "hq1"), ("issue", "--days", "7")):
         subprocess.run((DMVPN, "pki", *words), cwd=directory, check=True, capture_output=True)
@@ -222,3 +215,24 @@ def carry(machine: Machine, papers: Path) -> None:
     machine.run("mkdir", "-p", PAPERS)
     for file in files:
         machine.run("bash", "-c", f"umask 077; cat >{PAPERS}/{file.name}", input=file.read_text())
+
+
+@contextmanager
+def hub_and_spoke(directory: Path, network: str = NETWORK) -> Iterator[tuple[Machine, Machine]]:
+    """Two machines with systemd that are up, cabled to each other, and have their papers; skips without."""
+    need_machines()
+    papers = directory / "papers"
+    make_papers(papers, network)
+    hub, spoke = Machine("hq1", directory, INIT), Machine("par1", directory, INIT)
+    try:
+        for machine in (hub, spoke):
+            machine.power_on()
+        for machine in (hub, spoke):
+            until(machine.is_up, f"{machine.name} is up")
+        hub.cable(spoke)
+        for machine in (hub, spoke):
+            carry(machine, papers)
+        yield hub, spoke
+    finally:
+        hub.power_off()
+        spoke.power_off()

@@ -4,11 +4,10 @@ import json
 from collections.abc import Iterator
 
 import pytest
-import system_machines
-from system_machines import DMVPN, INIT, NETWORK, PAPERS, Machine, carry, make_papers, need_machines, until
+from system_machines import DMVPN, NETWORK, UPLINK, Machine, hub_and_spoke, until
 
 pytestmark = pytest.mark.lab
-STATIC = "isp1: {port: eth0, address: [192.0.2.1/30], gateway: [192.0.2.2]}"
+STATIC = f"isp1: {{port: eth0, address: {UPLINK}}}"
 SERVER = (
     *("dnsmasq", "--port=0", "--interface=eth0", "--bind-dynamic", "--user=root", "--no-ping", "--pid-file=/run/d.pid"),
     *("--dhcp-authoritative", "--dhcp-leasefile=/run/d.leases", "--dhcp-range=192.0.2.1,192.0.2.1,255.255.255.252,1h"),
@@ -19,34 +18,13 @@ UNIT = "dmvpn-acme-dhcp-isp1"
 
 @pytest.fixture(scope="module")
 def spoke(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    need_machines()
-    directory = tmp_path_factory.mktemp("leased")
-    papers = directory / "papers"
-    papers.mkdir()
     assert STATIC in NETWORK
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(system_machines, "NETWORK", NETWORK.replace(STATIC, "isp1: {port: eth0, dhcp: true}"))
-        make_papers(papers)
-    hub, spoke = Machine("hq1", directory, INIT), Machine("par1", directory, INIT)
-    try:
-        for machine in (hub, spoke):
-            machine.power_on()
-        for machine in (hub, spoke):
-            until(lambda m=machine: is_up(m), f"{machine.name} is up")  # type: ignore[misc]
-        hub.cable(spoke)
+    leased = NETWORK.replace(STATIC, "isp1: {port: eth0, dhcp: true}")
+    with hub_and_spoke(tmp_path_factory.mktemp("leased"), leased) as (hub, spoke):
         hub.run(*SERVER)
         for machine in (hub, spoke):
-            carry(machine, papers)
-            machine.dmvpn("pki", "install", PAPERS)
-            machine.dmvpn("apply", f"{PAPERS}/network.yaml", "--router", machine.name)
+            machine.install()
         yield spoke
-    finally:
-        hub.power_off()
-        spoke.power_off()
-
-
-def is_up(machine: Machine) -> bool:
-    return machine.run("systemctl", "is-system-running", status=None).strip() in ("running", "degraded")
 
 
 def addresses(machine: Machine) -> list[str]:
