@@ -56,19 +56,21 @@ def _called(cloud: Cloud) -> str:
 def neighbor(cloud: Cloud, name: str) -> Iterator[str]:
     """What makes a neighbour end with its BFD session; nothing in a cloud without."""
     if cloud.bfd is not None:
-        yield f" neighbor {name} bfd"
-        yield f" neighbor {name} bfd profile {profile(cloud)}"
+        yield from _followed(name, profile(cloud))
 
 
 def site_neighbor(session: SiteSession, name: str) -> Iterator[str]:
     """The same of another router of the site."""
     if session.bfd is not None:
-        yield f" neighbor {name} bfd"
-        yield f" neighbor {name} bfd profile {SITE}"
+        yield from _followed(name, SITE)
 
 
 def callers(cloud: Cloud, group: str) -> Iterator[str]:
     """The same of a group whose members begin: the session waits for the first packet of theirs."""
     if cloud.bfd is not None:
-        yield f" neighbor {group} bfd"
-        yield f" neighbor {group} bfd profile {_called(cloud)}"
+        yield from _followed(group, _called(cloud))
+
+
+def _followed(name: str, its_profile: str) -> Iterator[str]:
+    yield f" neighbor {name} bfd"
+    yield f" neighbor {name} bfd profile {its_profile}"

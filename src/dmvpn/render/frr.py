@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from dmvpn.errors import Fault
 from dmvpn.network.plan import Bgp, Cloud, Network, Plan, Role
-from dmvpn.render import bfd, frr_choice, frr_ospf, frr_rip, frr_site, frr_spokes
+from dmvpn.render import bfd, frr_choice, frr_lists, frr_neighbor, frr_ospf, frr_rip, frr_site, frr_spokes
 from dmvpn.render.layout import Layout
 from dmvpn.render.learned import NOTHING, Learned
 from dmvpn.render.result import Change, Check, File, Needs, Rendered, Unit
@@ -23,9 +23,7 @@ BGPD_FILE = "bgpd.conf"
 DAEMONS = PurePosixPath("/usr/lib/frr")
 USER = "frr"  # the package makes it; it reads the files and owns the sockets
 
-BGP_PORT = 179
 LEARNED_LIMIT_S = 600.0  # frr-reload.py compares each line with each: an operator's change beside a thousand spokes
-CONNECT_RETRY_S = 2  # the default of 120 s would be the time a network takes to come up
 # How long a neighbour keeps our routes while bgpd starts again. Not longer: FRR calls once, after a second, then only
 # waits until this is over (bgp_fsm.c, bgp_timer_set: no connect timer in NSF_WAIT), and a hub calls nobody.
 RESTART_S = 10
@@ -48,7 +46,7 @@ def render(plan: Plan, layout: Layout) -> Rendered:
     files = (
         File(PurePosixPath(ZEBRA_FILE), _zebra_conf(plan)),
         *((File(PurePosixPath(bfd.FILE), bfd.conf(plan)),) if bfd.spoken(plan) else ()),
-        *((File(PurePosixPath(BGPD_FILE), bgpd_conf(plan)),) if _has_bgp(plan) else ()),
+        *((File(PurePosixPath(BGPD_FILE), bgpd_conf(plan)),) if frr_neighbor.has_bgp(plan) else ()),
         *((File(PurePosixPath(frr_ospf.FILE), frr_ospf.conf(plan)),) if frr_ospf.spoken(plan) else ()),
         *((File(PurePosixPath(frr_rip.FILE), frr_rip.conf(plan)),) if frr_rip.spoken(plan) else ()),
     )
@@ -95,7 +93,7 @@ def _units(plan: Plan, layout: Layout) -> tuple[Unit, ...]:
             if bfd.spoken(plan)
             else ()
         ),
-        *(_bgpd(plan, layout, common) if _has_bgp(plan) else ()),
+        *(_bgpd(plan, layout, common) if frr_neighbor.has_bgp(plan) else ()),
         *((_speaker("ospfd", frr_ospf.FILE, layout, common, ()),) if frr_ospf.spoken(plan) else ()),
         *((_speaker("ripd", frr_rip.FILE, layout, common, ()),) if frr_rip.spoken(plan) else ()),
     )
@@ -106,11 +104,7 @@ def _bgp_port(plan: Plan) -> tuple[str, ...]:
     ports = [cloud.bgp.port for cloud in plan.clouds if cloud.bgp is not None and cloud.role is Role.HUB]
     ports += [plan.session.port] if plan.session is not None else []
     port = next(iter(ports), 0)
-    return () if port == BGP_PORT else ("-p", str(port))
-
-
-def _has_bgp(plan: Plan) -> bool:
-    return plan.session is not None or any(cloud.bgp is not None for cloud in plan.clouds)
+    return () if port == frr_neighbor.BGP_PORT else ("-p", str(port))
 
 
 def learns(plan: Plan) -> bool:
@@ -222,18 +216,18 @@ def _prefix_lists(cloud: Cloud, bgp: Bgp, learned: Learned) -> Iterator[str]:
         match cloud.role:
             case Role.SPOKE:
                 into = [f"permit {prefix}{_or_longer(cloud, longest)}" for prefix in accept]
-                yield from _list(f"{kind} prefix-list {name}-from-hubs", into)
-                yield from _list(f"{kind} prefix-list {name}-to-hubs", out)
+                yield from frr_lists.closed(f"{kind} prefix-list {name}-from-hubs", into)
+                yield from frr_lists.closed(f"{kind} prefix-list {name}-to-hubs", out)
             case Role.HUB:
                 longer = [f"permit {prefix} le {longest}" for prefix in accept]
                 own = [f"deny {prefix}" for prefix in announce]
-                yield from _list(f"{kind} prefix-list {name}-from-nobody", [])
+                yield from frr_lists.closed(f"{kind} prefix-list {name}-from-nobody", [])
                 told = [f"{entry}{_or_longer(cloud, longest)}" for entry in out]
-                yield from _list(f"{kind} prefix-list {name}-to-spokes", told)
-                yield from _list(f"{kind} prefix-list {name}-between-hubs", [*own, *longer])
+                yield from frr_lists.closed(f"{kind} prefix-list {name}-to-spokes", told)
+                yield from frr_lists.closed(f"{kind} prefix-list {name}-between-hubs", [*own, *longer])
     if cloud.role is Role.HUB:
         for head, entries in frr_spokes.filters(cloud, bgp, learned):
-            yield from _list(head, entries)
+            yield from frr_lists.closed(head, entries)
 
 
 def _or_longer(cloud: Cloud, longest: int) -> str:
@@ -242,12 +236,6 @@ def _or_longer(cloud: Cloud, longest: int) -> str:
     """
     specific = cloud.bgp is not None and cloud.bgp.specific
     return f" le {longest}" if specific or cloud.nhrp.phase == NEXT_HOPS_KEPT_IN_PHASE else ""
-
-
-def _list(head: str, entries: list[str]) -> Iterator[str]:
-    everything = "::/0 le 128" if head.startswith("ipv6") else "0.0.0.0/0 le 32"
-    for number, entry in enumerate([*entries, f"deny {everything}"], start=1):
-        yield f"{head} seq {5 * number} {entry}"
 
 
 # ------------------------------------------------------------ the router
@@ -296,12 +284,7 @@ def _groups(cloud: Cloud, bgp: Bgp, learned: Learned) -> Iterator[str]:
         yield from frr_spokes.group_lines(cloud, bgp, learned)
     for neighbor in bgp.neighbors:
         own = next((own for own in cloud.addresses if own.version == neighbor.address.version), None)
-        yield f" neighbor {neighbor.address} remote-as {neighbor.asn}"
-        if bgp.port != BGP_PORT:
-            yield f" neighbor {neighbor.address} port {bgp.port}"
-        yield f" neighbor {neighbor.address} description {word(neighbor.name, 'router')}"
-        yield f" neighbor {neighbor.address} timers {bgp.keepalive_s} {bgp.hold_s}"
-        yield f" neighbor {neighbor.address} timers connect {CONNECT_RETRY_S}"
+        yield from frr_neighbor.lines(neighbor.address, neighbor.asn, neighbor.name, bgp)
         yield from bfd.neighbor(cloud, str(neighbor.address))
         if own is not None:
             yield f" neighbor {neighbor.address} update-source {own}"

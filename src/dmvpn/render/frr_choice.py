@@ -7,6 +7,7 @@ and between bgpd and ospfd, in zebra, by administrative distance.
 from collections.abc import Iterator
 
 from dmvpn.network.plan import Cloud, Plan, Role
+from dmvpn.render import frr_lists
 from dmvpn.render.words import word
 
 PREFERENCE, PREFERENCE_STEP = 200, 10  # local preference of rank 0, and how much less each next one has
@@ -38,17 +39,19 @@ def route_maps(plan: Plan) -> Iterator[str]:
             yield f"bgp community-list standard {_tagged(cloud.name)} permit {COMMUNITY_AS}:{cloud.nflog_group}"
         if cloud.rank is not None:
             taken = [f" set local-preference {TAKEN_PREFERENCE}", f" set distance {TAKEN_DISTANCE}"]
-            yield from _permit(_from_peers(cloud), 5, [f" match community {TAKEN_LIST}", *taken, *_next_hop(cloud)])
+            yield from frr_lists.permit(
+                _from_peers(cloud), 5, [f" match community {TAKEN_LIST}", *taken, *_next_hop(cloud)]
+            )
         if _chooses(cloud):
-            yield from _permit(_from_peers(cloud), 10, list(_chosen(cloud)))
+            yield from frr_lists.permit(_from_peers(cloud), 10, _chosen(cloud))
         if cloud.role is Role.HUB and cloud.bgp.neighbors:
-            yield from _permit(_from_hubs(cloud), 10, [f" set metric +{HUB_METRIC}", *_chosen(cloud)])
+            yield from frr_lists.permit(_from_hubs(cloud), 10, [f" set metric +{HUB_METRIC}", *_chosen(cloud)])
         others = _kept_out(cloud)
         for number, other in enumerate(others, start=1):
             yield from (f"route-map {_to_peers(cloud)} deny {10 * number}", f" match community {_tagged(other)}")
             yield "exit"
         if others:
-            yield from _permit(_to_peers(cloud), 10 * len(others) + 10, [])
+            yield from frr_lists.permit(_to_peers(cloud), 10 * len(others) + 10, [])
 
 
 def from_peers(cloud: Cloud, at: str) -> Iterator[str]:
@@ -93,10 +96,6 @@ def _kept_out(cloud: Cloud) -> list[str]:
     if cloud.bgp is None or cloud.role is not Role.HUB:
         return []
     return [name for name in cloud.bgp.beside if name not in cloud.redistributes]
-
-
-def _permit(name: str, number: int, body: list[str]) -> Iterator[str]:
-    yield from (f"route-map {name} permit {number}", *body, "exit")
 
 
 def _tagged(cloud: str) -> str:

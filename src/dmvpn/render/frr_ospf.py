@@ -8,7 +8,8 @@ inside an area. Shortcuts stand in a table of their own before main, so they win
 from collections.abc import Iterator
 
 from dmvpn.network.plan import Cloud, Ospf, Plan
-from dmvpn.render import bfd, frr_choice
+from dmvpn.render import bfd, frr_choice, frr_lists
+from dmvpn.render.frr_neighbor import has_bgp
 from dmvpn.render.words import header, word
 
 FILE = "ospfd.conf"
@@ -22,15 +23,12 @@ def spoken(plan: Plan) -> bool:
 
 
 def conf(plan: Plan) -> str:
-    """ospfd's file; a router without OSPF has an empty one."""
+    """ospfd's file, of a router that has OSPF."""
     speaking = [(cloud, cloud.ospf) for cloud in plan.clouds if cloud.ospf is not None]
     lines = [header(plan.network, plan.router, "!"), f"hostname {word(plan.router, 'router')}"]
-    if not speaking:
-        return "\n".join([*lines, ""])
     for cloud, ospf in speaking:
         lines += _interface(cloud, ospf)
-    served = {lan.device for lan in plan.lans if lan.prefix in plan.serves and lan.prefix.version == 4}
-    for device in sorted(served):
+    for device in frr_lists.served_devices(plan):
         # The site's networks are told and nobody is met there: a host that speaks OSPF is no router of ours.
         lines += [f"interface {word(device, 'device')}", f" ip ospf area {speaking[0][1].area}"]
         lines += [" ip ospf passive", "exit"]
@@ -51,27 +49,19 @@ def _distance(plan: Plan) -> Iterator[str]:
 
 def _takes_bgp(plan: Plan) -> bool:
     """A hub that announces a cloud of BGP's in one of OSPF's: its own, or the one that its site's partner is in."""
-    return (plan.session is not None or any(cloud.bgp is not None for cloud in plan.clouds)) and any(
-        cloud.ospf is not None and cloud.redistributes for cloud in plan.clouds
-    )
+    return has_bgp(plan) and any(cloud.ospf is not None and cloud.redistributes for cloud in plan.clouds)
 
 
 def _taken_lines(plan: Plan) -> Iterator[str]:
     """What is announced beyond interfaces, by route-maps: networks behind the site's, other clouds."""
-    static = [route.prefix for route in plan.routes if route.prefix.version == 4]
-    for number, prefix in enumerate(static, start=1):
-        yield f"ip prefix-list {STATIC} seq {5 * number} permit {prefix}"
-    if static:
-        yield from (f"route-map {STATIC} permit 10", f" match ip address prefix-list {STATIC}", "exit")
+    yield from frr_lists.behind(plan, STATIC)
     if _takes_bgp(plan):
         overlays = [overlay for cloud in plan.clouds for overlay in cloud.overlay]
         never = [prefix for prefix in (plan.transport_range, *overlays, *plan.serves) if prefix.version == 4]
         internal = [prefix for prefix in plan.prefixes if prefix.version == 4]
         entries = [f"deny {prefix} le 32" for prefix in never] + [f"deny {prefix}" for prefix in internal]
         entries += [f"permit {prefix} le 32" for prefix in internal]
-        for number, entry in enumerate(entries, start=1):
-            yield f"ip prefix-list {TAKEN} seq {5 * number} {entry}"
-        yield from (f"route-map {TAKEN} permit 10", f" match ip address prefix-list {TAKEN}", "exit")
+        yield from frr_lists.matched(TAKEN, entries)
 
 
 def _redistributed(plan: Plan) -> Iterator[str]:
@@ -91,11 +81,7 @@ def zebra_lines(plan: Plan) -> Iterator[str]:
     allowed = [prefix for prefix in (*plan.prefixes, *overlays) if prefix.version == 4]
     entries = [f"deny {word(plan.transport_range, 'transport')} le 32"]
     entries += [f"permit {word(prefix, 'prefixes')} le 32" for prefix in dict.fromkeys(allowed)]
-    for number, entry in enumerate(entries, start=1):
-        yield f"ip prefix-list {ROUTE_MAP} seq {5 * number} {entry}"
-    yield f"route-map {ROUTE_MAP} permit 10"
-    yield f" match ip address prefix-list {ROUTE_MAP}"
-    yield "exit"
+    yield from frr_lists.matched(ROUTE_MAP, entries)
     yield f"ip protocol ospf route-map {ROUTE_MAP}"
 
 

@@ -8,7 +8,7 @@ by. RIPng would name link-local next hops, which no NHRP resolves and no certifi
 from collections.abc import Iterator
 
 from dmvpn.network.plan import Network, Plan
-from dmvpn.render import frr_choice
+from dmvpn.render import frr_choice, frr_lists
 from dmvpn.render.words import header, word
 
 FILE = "ripd.conf"
@@ -24,11 +24,8 @@ def spoken(plan: Plan) -> bool:
 def conf(plan: Plan) -> str:
     speaking = [cloud for cloud in plan.clouds if cloud.rip is not None]
     lines = [header(plan.network, plan.router, "!"), f"hostname {word(plan.router, 'router')}"]
-    behind = [route.prefix for route in plan.routes if route.prefix.version == 4]
-    for number, prefix in enumerate(behind, start=1):
-        lines.append(f"ip prefix-list {BEHIND} seq {5 * number} permit {prefix}")
-    if behind:
-        lines += [f"route-map {BEHIND} permit 10", f" match ip address prefix-list {BEHIND}", "exit"]
+    behind = list(frr_lists.behind(plan, BEHIND))
+    lines += behind
     for cloud in speaking:
         lines += [f"interface {word(cloud.device, 'device')}", " no ip rip split-horizon", "exit"]
     update_s = min(cloud.rip.update_s for cloud in speaking if cloud.rip is not None)
@@ -38,8 +35,7 @@ def conf(plan: Plan) -> str:
     distances = [distance for cloud in speaking if (distance := frr_choice.distance(cloud)) is not None]
     lines += [f" distance {min(distances)}"] if distances else []
     lines += [f" network {word(cloud.device, 'device')}" for cloud in speaking]
-    served = {lan.device for lan in plan.lans if lan.prefix in plan.serves and lan.prefix.version == 4}
-    for device in sorted(served):
+    for device in frr_lists.served_devices(plan):
         # The site's networks are told and nobody is met there.
         lines += [f" network {word(device, 'device')}", f" passive-interface {word(device, 'device')}"]
     lines += [f" redistribute kernel route-map {BEHIND}"] if behind else []
@@ -56,7 +52,5 @@ def zebra_lines(plan: Plan) -> Iterator[str]:
     own: list[Network] = [overlay for cloud in plan.clouds for overlay in cloud.overlay]
     entries = [f"deny {prefix} le 32" for prefix in (plan.transport_range, *own) if prefix.version == 4]
     entries += [f"permit {prefix} le 32" for prefix in plan.prefixes if prefix.version == 4]
-    for number, entry in enumerate(entries, start=1):
-        yield f"ip prefix-list {LIST} seq {5 * number} {entry}"
-    yield from (f"route-map {LIST} permit 10", f" match ip address prefix-list {LIST}", "exit")
+    yield from frr_lists.matched(LIST, entries)
     yield f"ip protocol rip route-map {LIST}"

@@ -9,19 +9,14 @@ FRR manual, "BGP"; RFC 1997.
 from collections.abc import Iterator
 
 from dmvpn.network.plan import Cloud, Network, Plan, Protocol, Role
-from dmvpn.render import bfd, frr_choice
+from dmvpn.render import bfd, frr_choice, frr_lists, frr_neighbor
 from dmvpn.render.words import word
 
-CONNECT_RETRY_S = 2
 PREFERENCE = 50  # local preference: below the default of 100, and all that a router's own clouds have
 TOLD, NEVER, FROM, TO = "dmvpn-site", "dmvpn-site-never", "dmvpn-site-in", "dmvpn-site-out"
 INTO = "dmvpn-to-bgp"
 FAMILIES = ((4, "ip", 32), (6, "ipv6", 128))
 WORDS = {Protocol.OSPF: "ospf", Protocol.RIP: "rip"}
-
-
-def spoken(plan: Plan) -> bool:
-    return plan.session is not None
 
 
 def _gathered(plan: Plan) -> list[Cloud]:
@@ -31,7 +26,7 @@ def _gathered(plan: Plan) -> list[Cloud]:
 
 
 def gathers(plan: Plan) -> bool:
-    return bool(_gathered(plan)) and (plan.session is not None or any(cloud.bgp is not None for cloud in plan.clouds))
+    return bool(_gathered(plan)) and frr_neighbor.has_bgp(plan)
 
 
 def route_maps(plan: Plan) -> Iterator[str]:
@@ -47,14 +42,13 @@ def route_maps(plan: Plan) -> Iterator[str]:
         entries = [f"deny {prefix} le {longest}" for prefix in dict.fromkeys(own) if prefix.version == version]
         entries += [f"deny {prefix}" for prefix in summaries if prefix.version == version]
         entries += [f"permit {prefix} le {longest}" for prefix in plan.prefixes if prefix.version == version]
-        for number, entry in enumerate([*entries, f"deny {'0.0.0.0/0' if version == 4 else '::/0'} le {longest}"], 1):
-            yield f"{kind} prefix-list {TOLD} seq {5 * number} {entry}"
+        yield from frr_lists.closed(f"{kind} prefix-list {TOLD}", entries)
     stays = f" set community {_bound(exported=plan.session is not None and plan.session.exported)} additive"
     for number, (_, kind, _) in enumerate(families, start=1):
         match = f" match {kind} address prefix-list {TOLD}"
         if plan.session is not None:
-            yield from (f"route-map {FROM} permit {10 * number}", match, f" set local-preference {PREFERENCE}", "exit")
-            yield from (f"route-map {TO} permit {10 * number}", match, stays, "exit")
+            yield from frr_lists.permit(FROM, 10 * number, (match, f" set local-preference {PREFERENCE}"))
+            yield from frr_lists.permit(TO, 10 * number, (match, stays))
     yield from _gathering(plan)
 
 
@@ -69,12 +63,10 @@ def _gathering(plan: Plan) -> Iterator[str]:
         return
     taken = {name for cloud in plan.clouds if cloud.bgp is not None for name in cloud.redistributes}
     for number, cloud in enumerate(_gathered(plan), start=1):
-        yield f"route-map {INTO} permit {10 * number}"
-        yield f" match interface {word(cloud.device, 'device')}"
-        yield f" match ip address prefix-list {TOLD}"
+        match = (f" match interface {word(cloud.device, 'device')}", f" match ip address prefix-list {TOLD}")
         exported = cloud.name in taken or (plan.session is not None and plan.session.exported)
-        yield f" set community {_bound(exported=exported)} additive"
-        yield "exit"
+        told = f" set community {_bound(exported=exported)} additive"
+        yield from frr_lists.permit(INTO, 10 * number, (*match, told))
 
 
 def neighbor_lines(plan: Plan) -> Iterator[str]:
@@ -82,13 +74,8 @@ def neighbor_lines(plan: Plan) -> Iterator[str]:
     if session is None:
         return
     for peer in session.peers:
-        at = f" neighbor {peer.address}"
-        yield f"{at} remote-as {session.asn}"
-        yield from ((f"{at} port {session.port}",) if session.port != 179 else ())
-        yield f"{at} description {word(peer.router, 'router')}"
-        yield f"{at} timers {session.keepalive_s} {session.hold_s}"
-        yield f"{at} timers connect {CONNECT_RETRY_S}"
-        yield f"{at} update-source {peer.own}"
+        yield from frr_neighbor.lines(peer.address, session.asn, peer.router, session)
+        yield f" neighbor {peer.address} update-source {peer.own}"
         yield from bfd.site_neighbor(session, str(peer.address))
 
 
