@@ -49,7 +49,7 @@ _KEYS = ("x509", "x509ca", "private")
 
 @dataclass(frozen=True, slots=True)
 class Below(Layout):
-    """A router's paths, below a directory of the stage instead of the host's /etc and /run."""
+    """A router's paths, below a directory of the stage instead of the host's own."""
 
     directory: PurePosixPath
 
@@ -60,6 +60,11 @@ class Below(Layout):
     @property
     def run(self) -> PurePosixPath:
         return self.directory / "run"
+
+    @property
+    def state(self) -> PurePosixPath:
+        """A hub of an earlier run must not be remembered."""
+        return self.directory / "state"
 
 
 def plans(stage: Stage, plane: Plane) -> dict[Node, Plan]:

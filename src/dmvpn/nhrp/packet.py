@@ -1,6 +1,7 @@
 """One NHRP packet: octets to Packet and back. RFC 2332 5.1 and 5.2; Cisco's traffic indication."""
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Final, TypeVar
 
 from dmvpn.nhrp.candidates import OUI, Candidates
@@ -10,6 +11,7 @@ from dmvpn.nhrp.cursor import Cursor, Layout, Malformed
 from dmvpn.nhrp.events import Address, DropReason
 from dmvpn.nhrp.extensions import (
     EXTENSION_HEAD_OCTETS,
+    KEPT,
     OUI_OCTETS,
     Extension,
     VendorPrivate,
@@ -45,6 +47,8 @@ NBMA_LENGTH_AT: Final = 18
 # IOS logs spurious faults about an error indication that ends with the offending packet: it wants octets behind it.
 CISCO_TRAILER: Final = bytes(16)
 OFFENDING_LIMIT_OCTETS: Final = 512
+# Clients of one kind often say the same in all their extensions together: Cisco's and FRR's have nothing of their own.
+KEPT_OCTETS: Final = 192
 
 # RFC 2332: SNAP is ignored when received; the checksum is looked at before, and over all octets.
 _FIXED: Final = Layout(
@@ -176,8 +180,7 @@ def decode(octets: bytes) -> Packet:
         if not cursor.offset <= fixed.extensions_at <= fixed.size:
             what = f"extension offset {fixed.extensions_at}, not from {cursor.offset} to {fixed.size}"
             raise Malformed(MALFORMED, EXTENSION_OFFSET_AT, what)
-        extensions = decode_all(Cursor(octets, fixed.extensions_at, fixed.size))
-        _check_candidates(fixed.extensions_at, extensions)
+        extensions = _extensions(octets[fixed.extensions_at : fixed.size], fixed.extensions_at)
         cursor.end = fixed.extensions_at
     if fixed.kind in INDICATIONS:
         # Bounded by the extensions, not by what the triggering packet says of its own length: it is a packet's head.
@@ -327,7 +330,24 @@ def _cies(octets: Cursor, head: _Mandatory) -> tuple[Cie, ...]:
     return tuple(cies)
 
 
-def _check_candidates(start: int, extensions: tuple[Extension, ...]) -> None:
+def _extensions(part: bytes, start: int) -> tuple[Extension, ...]:
+    """The extensions part, which begins at `start`. Raises Malformed."""
+    try:
+        return _kept_extensions(part) if len(part) <= KEPT_OCTETS else _checked_extensions(part)
+    except Malformed as fault:
+        raise Malformed(fault.reason, start + fault.offset, fault.detail) from fault
+
+
+def _checked_extensions(part: bytes) -> tuple[Extension, ...]:
+    extensions = decode_all(Cursor(part))
+    _check_candidates(extensions)
+    return extensions
+
+
+_kept_extensions: Final = lru_cache(KEPT)(_checked_extensions)
+
+
+def _check_candidates(extensions: tuple[Extension, ...]) -> None:
     """Our own vendor extension is read once here, where the octet's offset is known, so that candidates() is safe."""
     for place, extension in enumerate(extensions):
         if isinstance(extension, VendorPrivate) and extension.oui == OUI:
@@ -335,7 +355,7 @@ def _check_candidates(start: int, extensions: tuple[Extension, ...]) -> None:
                 Candidates.from_vendor(extension)
             except Malformed as fault:
                 before = sum(EXTENSION_HEAD_OCTETS + len(one.encode()) for one in extensions[:place])
-                data_at = start + before + EXTENSION_HEAD_OCTETS + OUI_OCTETS
+                data_at = before + EXTENSION_HEAD_OCTETS + OUI_OCTETS
                 raise Malformed(fault.reason, data_at + fault.offset, fault.detail) from fault
 
 
