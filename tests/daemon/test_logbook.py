@@ -57,6 +57,14 @@ def test_a_warning_waits_for_nobody_and_keeps_the_order(log: logging.Logger, str
     asyncio.run(turn())
 
 
+def test_a_record_of_several_lines_has_time_and_name_before_each(log: logging.Logger, stream: _Counted) -> None:
+    """A turn's lines come as one record; and what a peer says cannot look like a line of its own."""
+    log.info("one\ntwo")
+    first, second = stream.getvalue().splitlines()
+    assert first.removesuffix("one") == second.removesuffix("two")
+    assert first.endswith(" dmvpnd.test: one")
+
+
 def test_outside_a_loop_each_line_is_written_at_once(log: logging.Logger, stream: _Counted) -> None:
     log.info("no loop yet")
     assert "no loop yet" in stream.getvalue()

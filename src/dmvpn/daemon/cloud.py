@@ -114,6 +114,7 @@ class Cloud:
         self._restored = restored
         self._undecided: dict[int, Authorise] = {}
         self.moments: deque[Moment] = deque(maxlen=EVENT_MEMORY)
+        self._lines: list[str] = []  # of the log, until the turn's end
         self.drops: Counter[str] = Counter()
         own = replace(engine_settings(settings, doors.settings), link_local=link_local_of(settings.device))
         self.engine = Engine(own, Random(), now=self._loop.time(), restored=restored)
@@ -171,6 +172,9 @@ class Cloud:
                 actions += self.engine.receive(answer, self._loop.time())
 
     def _end_turn(self) -> None:
+        if self._lines:
+            lines, self._lines = self._lines, []
+            log.info("\n".join(lines))
         while refused := self._turn.enter():
             for one in refused:
                 self._perform_some(self.engine.receive(one, self._loop.time()))
@@ -277,19 +281,17 @@ class Cloud:
                 self._turn.send_later(action)
             case BindNeighbour() | UnbindNeighbour():
                 self._turn.change_later(action)
+            case Authorise():
+                return self._authorise(action)
+            case Log():
+                self._remember(action)
             case InstallRoute() | RemoveRoute():
                 return tuple(self._turn.route(action))
             case WantSecurity() | RestartSecurity() | ReleaseSecurity():
                 self._secure(action)
-            case Authorise():
-                return self._authorise(action)
-            case Dropped():
-                self.drops[action.reason.value] += 1
-                log.debug(
-                    "%s: dropped from %s: %s: %s", self.settings.name, action.sender, action.reason, action.detail
-                )
-            case Log():
-                self._remember(action)
+            case Dropped(reason, sender, detail):
+                self.drops[reason.value] += 1
+                log.debug("%s: dropped from %s: %s: %s", self.settings.name, sender, reason, detail)
             case _:
                 assert_never(action)
         return ()
@@ -353,7 +355,7 @@ class Cloud:
     def _remember(self, action: Log) -> None:
         self._doors.watching.happened(self.settings.name, action)
         self.moments.append(Moment(self._loop.time(), action.happening.value, action.subject, action.detail))
-        log.info("%s: %s %s %s", self.settings.name, action.happening, action.subject, action.detail)
+        self._lines.append(f"{self.settings.name}: {action.happening.value} {action.subject} {action.detail}")
 
 
 def engine_settings(cloud: CloudSettings, node: Settings) -> EngineSettings:

@@ -1,7 +1,7 @@
 """dmvpnd's log: what one turn of the loop has to say is written in one go, with the time worked out once a second.
 
 A hub that meets a thousand clients at once writes a line for each; a system call and a call of strftime(3) for every
-one of them took a tenth of a registration.
+one of them took a tenth of a registration, and so did a LogRecord for each: one record may hold a turn's lines.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ FORMAT = "%(asctime)s %(name)s: %(message)s"
 
 
 class Lines(logging.Formatter):
-    """As logging's own, `2026-01-31 12:00:00,123 name: message`."""
+    """As logging's own, `2026-01-31 12:00:00,123 name: message`; a message of several lines has that before each."""
 
     def __init__(self) -> None:
         super().__init__(FORMAT)
@@ -25,6 +25,10 @@ class Lines(logging.Formatter):
         if second != self._second:
             self._second, self._text = second, time.strftime(datefmt or "%Y-%m-%d %H:%M:%S", time.localtime(second))
         return f"{self._text},{record.msecs:03.0f}"
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        head = f"{record.asctime} {record.name}: "
+        return head + record.message.replace("\n", f"\n{head}")
 
 
 class Gathered(logging.StreamHandler[TextIO]):

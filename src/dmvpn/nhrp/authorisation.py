@@ -23,7 +23,7 @@ class Authorisations:
         self._next_ticket = 1
         self._deadlines: dict[int, float] = {}  # by ticket, in the order of asking, which is that of the deadlines
         self._is_armed = False
-        self._claims: dict[int, Claim] = {}
+        self._claims: dict[int, tuple[Claim, _Key]] = {}
         self._waiting: dict[_Key, list[Told]] = {}  # by the claim
         self._allowed: dict[Key, set[Key]] = {}  # NBMA address: protocol addresses
 
@@ -42,7 +42,7 @@ class Authorisations:
             return
         ticket = self._next_ticket
         self._next_ticket += 1
-        self._claims[ticket] = (nbma, protocol, prefix)
+        self._claims[ticket] = (nbma, protocol, prefix), key
         self._waiting[key] = [then]
         self._core.emit(Authorise(ticket, nbma, protocol, prefix))
         self._deadlines[ticket] = self._core.now + ANSWER_WAIT_S
@@ -68,17 +68,17 @@ class Authorisations:
         self._allowed.pop(key_of(nbma), None)
 
     def _settle(self, ticket: int, refusal: str | None) -> None:
-        claim = self._claims.pop(ticket, None)
-        if claim is None:
+        asked = self._claims.pop(ticket, None)
+        if asked is None:
             return
         self._deadlines.pop(ticket, None)
-        nbma, protocol, prefix = claim
+        (nbma, protocol, prefix), key = asked
         if refusal is None:
-            self._allowed.setdefault(key_of(nbma), set()).add(key_of(protocol))
+            self._allowed.setdefault(key[0], set()).add(key[1])
         else:
             what = f"{protocol}" if prefix is None else f"{prefix} via {protocol}"
             self._core.drop(DropReason.NOT_AUTHORISED, nbma, f"{what}: {refusal}")
-        for then in self._waiting.pop(_key(*claim)):
+        for then in self._waiting.pop(key):
             then(refusal)
 
 

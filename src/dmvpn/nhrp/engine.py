@@ -125,11 +125,13 @@ class Engine:
 
     def _dispatch(self, received: Input) -> None:
         match received:
-            case Received(octets, sender):  # first, and at once: of thousands a second all but a few are these
+            case Received(octets, sender):  # first, and at once: of thousands a second all but a few are these two
                 self._reception.packet(octets, sender)
+            case Verdict():
+                self._machines.authorisations.verdict(received)
             case Hairpin() | NeighbourMissing() | Used():
                 self._traffic(received)
-            case SecurityUp() | SecurityDown() | Verdict():
+            case SecurityUp() | SecurityDown():
                 self._trust(received)
             case RouteChanged() | RouteGone():
                 self._route(received)
@@ -153,14 +155,12 @@ class Engine:
             case _:
                 assert_never(received)
 
-    def _trust(self, received: SecurityUp | SecurityDown | Verdict) -> None:
+    def _trust(self, received: SecurityUp | SecurityDown) -> None:
         match received:
             case SecurityUp(nbma, observed):
                 self._machines.security_up(nbma, observed)
             case SecurityDown(nbma, reason):
                 self._machines.security_down(nbma, reason)
-            case Verdict():
-                self._machines.authorisations.verdict(received)
             case _:
                 assert_never(received)
 

@@ -4,7 +4,7 @@ Deadlines are remaining seconds, since another process's clock starts elsewhere.
 """
 
 import json
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
@@ -54,7 +54,7 @@ class Snapshot:
 
     def to_text(self) -> str:
         """JSON, one object."""
-        return json.dumps({"version": VERSION, **_plain(self)}, default=_plain)
+        return json.dumps({"version": VERSION, **_plain(self)})
 
     @classmethod
     def from_text(cls, text: str) -> "Snapshot":
@@ -76,9 +76,19 @@ class Snapshot:
         )
 
 
-def _plain(value: Any) -> Any:
-    """A row as an object, anything else as text. dataclasses.asdict() copies deeply, which takes ten times as long."""
-    return {one.name: getattr(value, one.name) for one in fields(value)} if is_dataclass(value) else str(value)
+def _plain(row: Any) -> dict[str, Any]:
+    """A row as an object. dataclasses.asdict() copies deeply and takes ten times as long; a hub has thousands of rows,
+    and writes them while it serves.
+    """
+    return {name: _value(getattr(row, name)) for name in row.__match_args__}
+
+
+def _value(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, tuple):
+        return [_plain(row) for row in value]
+    return _plain(value) if is_dataclass(value) else str(value)
 
 
 def _binding(saved: Any) -> SavedBinding:
