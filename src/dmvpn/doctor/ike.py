@@ -39,7 +39,7 @@ def ike(patient: Patient) -> Iterator[Finding]:
     if holders:
         yield HERE.ok("charon", f"listens on UDP {port}; IKE_SAs: {len(sas)}")
     seen = set()
-    for _cloud, hub in hubs(patient):
+    for hub in hubs(patient):
         if hub.nbma not in seen:
             seen.add(hub.nbma)
             yield _hub(patient.status, hub, sas)

@@ -33,7 +33,6 @@ class Endpoint:
     port: int
     marked: bool  # the port of NAT traversal
     device: str | None
-    clouds: tuple[str, ...] = ()
 
     def prober(self) -> IkeProber:
         return IkeProber(self.address, self.port, marked=self.marked, device=self.device)
@@ -119,19 +118,18 @@ def hubs_answer(patient: Patient) -> Iterator[Finding]:
     for endpoint in endpoints(patient):
         by_router.setdefault(endpoint.router, []).append(endpoint)
     standing = {row.router for row in patient.status.hubs if row.state == "up"} if patient.status else set()
-    for router in list(dict.fromkeys(hub.router for _, hub in hubs(patient)))[:HUBS_LIMIT]:
+    for router in list(dict.fromkeys(hub.router for hub in hubs(patient)))[:HUBS_LIMIT]:
         yield _hub(patient, router, by_router.get(router, []), stands=router in standing)
 
 
-def hubs(patient: Patient) -> Iterator[tuple[str, Hub]]:
-    """Cloud and hub, without clouds in clear: nobody there needs IKE."""
-    for cloud in patient.plan.clouds:
-        yield from ((cloud.name, hub) for hub in cloud.hubs if cloud.encrypted)
+def hubs(patient: Patient) -> Iterator[Hub]:
+    """Without those of clouds in clear: nobody there needs IKE."""
+    return (hub for cloud in patient.plan.clouds for hub in cloud.hubs if cloud.encrypted)
 
 
 def _hub(patient: Patient, router: str, found: list[Endpoint], *, stands: bool) -> Finding:
     check = f"hub {router}"
-    names = [name for _, hub in hubs(patient) if hub.router == router for name in hub.endpoints]
+    names = [name for hub in hubs(patient) if hub.router == router for name in hub.endpoints]
     if not found:
         what = f"the name {' '.join(map(str, names))} leads to no address"
         return HERE.failed(check, what, "look at the resolver: getent hosts NAME; or write the hub's address")

@@ -101,7 +101,6 @@ def _check_member(bond: Bond, link: LinkFacts, known: Links, facts: Facts, forei
 def take_away(kernel: Kernel, gone: Links) -> None:
     """VLANs before bonds, and then the ports as they were. Only what is still as we made it."""
     facts = kernel.links()
-    bonds = {facts[bond.name].index for bond in gone.bonds if bond.name in facts}
     for vlan in gone.vlans:
         if vlan.name in facts and facts[vlan.name].kind == "vlan":
             kernel.delete_link(facts[vlan.name])
@@ -114,10 +113,10 @@ def take_away(kernel: Kernel, gone: Links) -> None:
     now = kernel.links()
     for former in gone.former:
         if former.name in now:
-            _give_back(kernel, former, now[former.name], now, bonds)
+            _give_back(kernel, former, now[former.name], now)
 
 
-def _give_back(kernel: Kernel, former: Former, link: LinkFacts, facts: Facts, bonds: Collection[int]) -> None:
+def _give_back(kernel: Kernel, former: Former, link: LinkFacts, facts: Facts) -> None:
     master = next((other for other in facts.values() if other.index == link.master), None)
     if master is not None and master.kind == "bond":
         kernel.ask(f"port {link.name}: out of {master.name}", "link", "set", index=link.index, master=0)

@@ -30,7 +30,7 @@ _NON_ESP_MARKER = bytes(4)  # RFC 3948 2.2
 _IP_OCTETS = {4: 20, 6: 40}
 _UDP_OCTETS = 8
 _ERROR = struct.Struct("=IBBBBII")  # sock_extended_err: errno, origin, type, code, pad, info, data
-_ORIGIN_LOCAL, _ORIGIN_ICMP, _ORIGIN_ICMP6 = 1, 2, 3
+_ORIGIN_ICMP, _ORIGIN_ICMP6 = 2, 3
 _IP_TTL, _IP_MTU_DISCOVER, _IP_RECVERR = 2, 10, 11
 _IPV6_UNICAST_HOPS, _IPV6_MTU_DISCOVER, _IPV6_RECVERR = 16, 23, 25
 _PROBE = 3  # IP_PMTUDISC_PROBE: DF, and no memory of what a path once carried

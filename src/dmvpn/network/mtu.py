@@ -9,7 +9,6 @@ ESP_HEADER_OCTETS = 8  # SPI and sequence number
 ESP_TRAILER_OCTETS = 2  # pad length and next header, inside the padded block
 GRE_OCTETS = 4
 GRE_KEY_OCTETS = 4
-PPPOE_OCTETS = 8
 LIBIPSEC_MTU_OCTETS = 1400  # of charon's ipsec0; compiled in (kernel_libipsec_router.c)
 TCP_V4_OCTETS = 40  # IPv4 and TCP header without options
 TCP_V6_OCTETS = 60

@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 WIDEST_COLUMNS = 110
 _STEP = 2
@@ -70,13 +70,9 @@ def flow(value: object) -> str:
         case dict():
             return f"{{{', '.join(f'{scalar(key)}: {flow(below)}' for key, below in value.items())}}}"
         case list() | tuple():
-            return f"[{', '.join(flow(below) for below in _each(value))}]"
+            return f"[{', '.join(flow(below) for below in value)}]"
         case _:
             return scalar(value)
-
-
-def _each(value: Sequence[object]) -> Iterable[object]:
-    return value
 
 
 def scalar(value: object) -> str:

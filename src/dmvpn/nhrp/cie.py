@@ -11,7 +11,6 @@ from dmvpn.nhrp.value import value
 
 IPV4_OCTETS = 4
 IPV6_OCTETS = 16
-SUBADDRESS_LIMIT_OCTETS = LENGTH_MASK
 # A hub hears the same addresses for hours: to find one takes a fifth of making it. Bounded, since peers choose them.
 ADDRESSES_KEPT: Final = 32_768
 _ipv4: Final = lru_cache(ADDRESSES_KEPT)(IPv4Address)

@@ -61,10 +61,6 @@ class Layout:
         return self.state / "adopted.json"
 
     @property
-    def supervisor_socket(self) -> PurePosixPath:
-        return self.run / "supervisor.sock"
-
-    @property
     def charon_run(self) -> PurePosixPath:
         """charon's private /run."""
         return self.run / "charon"

@@ -17,10 +17,6 @@ MOST_ITEMS = 1024  # of one list
 ANY_ZONE = ("in", "out")  # awall takes an empty list there for any zone
 
 
-class Wrong(Exception):
-    """The object cannot be used; the report says why."""
-
-
 class Members:
     """An object of a policy. Every getter returns None for what is absent, and for what is wrong and reported.
 
