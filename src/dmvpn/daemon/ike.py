@@ -17,6 +17,7 @@ from dmvpn.daemon.orders import Connect, Disconnect, Down, Order, Remote, Termin
 from dmvpn.daemon.papers import Pair
 from dmvpn.daemon.security import Security
 from dmvpn.daemon.settings import Settings
+from dmvpn.daemon.tasks import Tasks
 from dmvpn.daemon.traffic import traffic_of
 from dmvpn.daemon.vouched import Refused, Unvouched
 from dmvpn.daemon.vouching import Known, Refusal, Vouching
@@ -70,7 +71,7 @@ class Ike:
         self._wake = asyncio.Event()
         self._named: set[str] = set()  # SAs that events were about since the last look
         self._looked_at = 0.0  # at all SAs
-        self._running: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._admitted: dict[Address, Up] = {}
         self._at_the_door: dict[Address, Up] = {}  # an SA stands, and who it is with is not known yet
         self.has_told = False  # charon, since we started: of its SAs, and who each is with
@@ -87,14 +88,14 @@ class Ike:
         self._wake.set()
 
     def release(self, nbma: Address) -> None:
-        self._spawn(self._security.release(nbma))
+        self._tasks.begin(self._perform_quietly(self._security.release(nbma)))
 
     def restart(self, nbma: Address) -> None:
-        self._spawn(self._security.restart(nbma, self._loop.time()))
+        self._tasks.begin(self._perform_quietly(self._security.restart(nbma, self._loop.time())))
 
     def leave(self, dead: frozenset[Address]) -> None:
         """These addresses of ours carry nothing any more: what was over them is made anew over others."""
-        self._spawn(self._security.leave(frozenset(map(str, dead)), self._loop.time()))
+        self._tasks.begin(self._perform_quietly(self._security.leave(frozenset(map(str, dead)), self._loop.time())))
 
     def prefer(self, only: Address | None = None) -> None:
         """Where another uplink is preferred now, an SA over it is made before the old one goes."""
@@ -340,12 +341,6 @@ class Ike:
     def _dismiss(self, down: Down) -> None:
         self._admitted.pop(down.nbma, None)
         self._on_down(down)
-
-    def _spawn(self, orders: list[Order]) -> None:
-        task = self._loop.create_task(self._perform_quietly(orders))
-        # The loop keeps only a weak reference to a task; hold it until it is done.
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
 
     async def _perform_quietly(self, orders: list[Order]) -> None:
         with contextlib.suppress(Fault):

@@ -3,11 +3,9 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Any
 
 from dmvpn.daemon.authority import Authority
 from dmvpn.daemon.cloud import Cloud, Doors
@@ -20,6 +18,7 @@ from dmvpn.daemon.names import Names
 from dmvpn.daemon.orders import Down, Up
 from dmvpn.daemon.route_input import route_input
 from dmvpn.daemon.settings import Settings
+from dmvpn.daemon.tasks import Tasks
 from dmvpn.daemon.uplinks import Moved, Uplinks
 from dmvpn.daemon.watching import Watching
 from dmvpn.errors import Fault
@@ -95,7 +94,7 @@ class Node:
         self._leading: asyncio.TimerHandle | None = None
         self._to_flood: set[str] = set()  # clouds whose list of multicast's receivers has changed
         self._flooding: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     def open(self) -> None:
         """Take up what the last dmvpnd left, and begin. Raises Fault if a device is missing."""
@@ -180,7 +179,7 @@ class Node:
         for cloud in self.clouds.values():
             if cloud.concerns(down.nbma):
                 cloud.security_down(down.nbma, down.why)
-                self._spawn(self._revoke(cloud, down.nbma))
+                self._tasks.begin(self._revoke(cloud, down.nbma))
         self.authority.forget(down.nbma)
         if claims is not None and down.nbma in self.ike.refused:
             forget_router(self.clouds.values(), claims)
@@ -237,7 +236,7 @@ class Node:
         """Whom multicast goes to is one list: a hub that meets many peers at once tells it once."""
         self._to_flood.add(cloud.settings.name)
         if self._flooding is None:
-            self._flooding = self._loop.call_later(FLOOD_GATHER_S, lambda: self._spawn(self._flood_all()))
+            self._flooding = self._loop.call_later(FLOOD_GATHER_S, lambda: self._tasks.begin(self._flood_all()))
 
     async def _flood_all(self) -> None:
         self._flooding = None
@@ -266,11 +265,6 @@ class Node:
             for nbma in self.authority.peers_in(cloud.settings.overlay):
                 with contextlib.suppress(Fault):  # gone again: its successor will be told
                     await self._permit(cloud, nbma)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def now(self) -> float:
         return self._loop.time()

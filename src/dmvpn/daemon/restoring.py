@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Collection
 
 from dmvpn.daemon.settings import Settings
+from dmvpn.daemon.tasks import Tasks
 from dmvpn.errors import Fault
 from dmvpn.linux import keepers
 from dmvpn.linux.netstate_file import load
@@ -25,7 +26,7 @@ class Restoring:
         self._loop = asyncio.get_running_loop()
         self._timers: dict[tuple[str, int], asyncio.TimerHandle] = {}
         self._done: dict[str, int] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._one_at_a_time = asyncio.Lock()
         self._ports: PortWatch | None = None
 
@@ -62,9 +63,7 @@ class Restoring:
         del self._timers[which]
         if is_bare():
             log.info("%s is back: it gets what the file says", which[0])
-            task = self._loop.create_task(self._restore(which, is_bare, after_s))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.begin(self._restore(which, is_bare, after_s))
 
     async def _restore(self, which: tuple[str, int], is_bare: Callable[[], bool], after_s: float) -> None:
         try:

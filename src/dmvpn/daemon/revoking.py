@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from dmvpn.daemon.ike import Ike
 from dmvpn.daemon.renewals import Renewals
 from dmvpn.daemon.server import ask_tcp
+from dmvpn.daemon.tasks import Tasks
 from dmvpn.daemon.vouching import Vouching, now
 from dmvpn.errors import Fault, WrongInput
 from dmvpn.identity import revocation
@@ -55,7 +56,7 @@ class Revoking:
         self._peers = peers
         self._port = port
         self._listed = listed
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._pulling: set[str] = set()
         self._gate = asyncio.Semaphore(AT_ONCE)
 
@@ -107,12 +108,12 @@ class Revoking:
         theirs = revocation.numbers_in(question.get("numbers"))
         ours = self._vouching.revocations.numbers()
         if any(number > ours.get(issuer, -1) for issuer, number in theirs.items()):
-            self._spawn(self._pull(source))
+            self._tasks.begin(self._pull(source))
         return {}
 
     def met(self, peer: Address, *, after_s: float) -> None:
         """An SA with this router came up. Both ends ask, so whoever knows less learns."""
-        self._spawn(self._pull_later(str(peer), after_s))
+        self._tasks.begin(self._pull_later(str(peer), after_s))
 
     async def _pull_later(self, source: str, after_s: float) -> None:
         await asyncio.sleep(after_s)
@@ -158,19 +159,13 @@ class Revoking:
     def _tell(self, except_for: str) -> None:
         for peer in dict.fromkeys(map(str, self._peers())):
             if peer != except_for:
-                self._spawn(self._tell_one(peer))
+                self._tasks.begin(self._tell_one(peer))
 
     async def _tell_one(self, peer: str) -> None:
         async with self._gate:
             with contextlib.suppress(Fault):
                 question = {"ask": "revocations", "numbers": self._vouching.revocations.numbers()}
                 await ask_tcp(peer, self._port, question, timeout_s=ASK_LIMIT_S)
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        # The loop keeps only a weak reference to a task; hold it until it is done.
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _text(octets: bytes) -> str:

@@ -3,14 +3,14 @@
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
 
 from dmvpn.daemon.control import UplinkRow
 from dmvpn.daemon.restoring import Restoring
 from dmvpn.daemon.settings import Settings, UplinkSettings
+from dmvpn.daemon.tasks import Tasks
 from dmvpn.daemon.uplink_addresses import is_renumbered, lost_of, sources_of
 from dmvpn.daemon.uplink_hooks import Hooks
 from dmvpn.daemon.uplink_memory import Remembered, UplinkMemory
@@ -77,7 +77,7 @@ class Uplinks:
         self._looking: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
         self._restoring = Restoring(settings)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._began = False
         self.trouble = ""
 
@@ -309,12 +309,7 @@ class Uplinks:
     def _forget_connections(self, one: _Uplink, version: int) -> None:
         """What was tracked over it would go on over it: its next packets find a way anew. 0: of both families."""
         if self.are_several:
-            self._spawn(self._forget(one.settings.mark, version))
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            self._tasks.begin(self._forget(one.settings.mark, version))
 
     async def _forget(self, mark: int, version: int) -> None:
         try:

@@ -62,19 +62,18 @@ def _text(path: Path) -> str:
 
 
 def from_text(text: str, name: str, directory: Path) -> NetworkFile:
-    findings = loading.check(text, name)
-    if any(not finding.warning for finding in findings):
-        raise Problems(findings)
-    return NetworkFile(name, directory, text, loading.load(text, name), tuple(findings))
+    network, warnings = loading.load_with_warnings(text, name)
+    return NetworkFile(name, directory, text, network, tuple(warnings))
 
 
 def check(path: Path) -> tuple[Finding, ...]:
     """All findings of a file and of awall's that it names, warnings among them. Never raises for what is in them."""
     text = _text(path)
-    findings = loading.check(text, str(path))
-    if any(not finding.warning for finding in findings):
-        return tuple(findings)
-    return (*findings, *_of_awall(NetworkFile(str(path), path.parent, text, loading.load(text, str(path)), ())))
+    try:
+        network, warnings = loading.load_with_warnings(text, str(path))
+    except Problems as problems:
+        return problems.findings
+    return (*warnings, *_of_awall(NetworkFile(str(path), path.parent, text, network, ())))
 
 
 def _of_awall(file: NetworkFile) -> tuple[Finding, ...]:
