@@ -67,10 +67,10 @@ def plan(
     """Show what apply would change on this router: in sentences, then as files. Exit status 2 when something would."""
     from dmvpn.operations import change, keeping
 
-    skipped = change.not_rendered(file, router, network)
-    if skipped and not as_json:
-        say(f"accepted, but nothing renders it yet: {', '.join(skipped)}", style="yellow")
-    prepared = change.prepare(file, router, network, keeping.named(services))
+    loaded, here, planned = change.chosen(file, router, network)
+    if planned.not_rendered and not as_json:  # also if rendering the rest is refused
+        say(f"accepted, but nothing renders it yet: {', '.join(planned.not_rendered)}", style="yellow")
+    prepared = change.prepared(loaded, planned, here, keeping.named(services))
     view = change.preview(prepared)
     preview, outlook = view.preview, view.outlook
     if as_json:

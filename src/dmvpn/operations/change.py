@@ -83,29 +83,25 @@ def prepared(file: NetworkFile, plan: Plan, here: Here, services: Keeper | None 
 def prepare(
     path: Path | None, router: str | None, network: str | None = None, services: Keeper | None = None
 ) -> Prepared:
+    """What chosen() finds, rendered."""
+    file, here, plan = chosen(path, router, network)
+    return prepared(file, plan, here, services)
+
+
+def chosen(path: Path | None, router: str | None, network: str | None) -> tuple[NetworkFile, Here, Plan]:
     """The file to apply and which router of it this machine is. Raises WrongInput if that cannot be told.
 
     Without a path the file in force is taken; without a router the one of the last apply, else the host's name.
     """
-    file, here, plan = _chosen(path, router, network)
-    return prepared(file, plan, here, services)
-
-
-def not_rendered(path: Path | None, router: str | None, network: str | None = None) -> tuple[str, ...]:
-    """Sections of the file that nothing renders yet for this router, also if rendering the rest would be refused."""
-    return _chosen(path, router, network)[2].not_rendered
-
-
-def _chosen(path: Path | None, router: str | None, network: str | None) -> tuple[NetworkFile, Here, Plan]:
     file = reading.read(path) if path is not None else reading.in_force(find(network))
     named = file.network.network
     here = Here(named, Layout(named))
-    chosen = router or here.router() or _by_hostname(file)
+    name = router or here.router() or _by_hostname(file)
     known = here.router()
     if known is not None and router is not None and router != known:
         what = f"this machine is {known} of {named}"
         raise WrongInput(router, what, "apply without --router, or use another machine")
-    return file, here, reading.plan_of(file, chosen, reading.planes_here())
+    return file, here, reading.plan_of(file, name, reading.planes_here())
 
 
 def _by_hostname(file: NetworkFile) -> str:
