@@ -59,8 +59,7 @@ class Papers:
         return files.read(self.pki / name, limit_octets=PEM_LIMIT_OCTETS)
 
     def read_private(self, name: str) -> bytes:
-        files.check_private(self.pki / name)
-        return self.read(name)
+        return files.read_private(self.pki / name, limit_octets=PEM_LIMIT_OCTETS)
 
     def pending_key(self) -> bytes:
         """The key that a new certificate is asked for: the same one until that is in place."""

@@ -160,6 +160,12 @@ def read_text(path: Path, *, limit_octets: int = READ_LIMIT_OCTETS) -> str:
         raise Fault(str(path), f"octet {error.start} is not UTF-8") from error
 
 
+def read_private(path: Path, *, limit_octets: int = READ_LIMIT_OCTETS) -> bytes:
+    """A secret's octets. Raises Fault as read() does, and where others can use the file."""
+    check_private(path)
+    return read(path, limit_octets=limit_octets)
+
+
 def check_private(path: Path) -> None:
     """Raises Fault unless we or root own the file and nobody else can read or write it."""
     with faults(path):

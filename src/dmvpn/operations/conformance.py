@@ -91,8 +91,7 @@ def station(asked: Asked) -> Station:
         raise WrongInput(str(asked.peer), f"is no neighbour on {own.device}", "give its NBMA address with --nbma")
     password = own.password
     if asked.authentication is not None:
-        files.check_private(asked.authentication)
-        password = files.read(asked.authentication, limit_octets=SECRET_LIMIT_OCTETS).rstrip(b"\r\n")
+        password = files.read_private(asked.authentication, limit_octets=SECRET_LIMIT_OCTETS).rstrip(b"\r\n")
     bench = Bench(
         registers=registers,
         nbma=nbma,

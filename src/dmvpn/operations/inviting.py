@@ -123,9 +123,8 @@ def secrets_of(file: NetworkFile, router: str) -> tuple[tuple[str, bytes], ...]:
         if name in policies:
             found.append((name, policies[name]))
             continue
-        path = file.directory / name
-        files.check_private(path)
-        found.append((name, files.read(path, limit_octets=reading.SECRET_LIMIT_OCTETS)))
+        octets = files.read_private(file.directory / name, limit_octets=reading.SECRET_LIMIT_OCTETS)
+        found.append((name, octets))
     return tuple(found)
 
 

@@ -103,8 +103,7 @@ def own_key(sealed: Sealed) -> bytes:
     directory = Path(Layout(sealed.head.network).pki)
     for name in (papers.REQUEST_KEY, pki.ROUTER_KEY):
         if (directory / name).exists():
-            files.check_private(directory / name)
-            return files.read(directory / name, limit_octets=pki.PEM_LIMIT_OCTETS)
+            return files.read_private(directory / name, limit_octets=pki.PEM_LIMIT_OCTETS)
     what = "answers a request, and this machine has made none"
     raise WrongInput(sealed.name, what, "begin with: dmvpn join --request ROUTER.DOMAIN --network NETWORK")
 

@@ -160,15 +160,12 @@ def _key_for(certificate: bytes, source: Path, target: Path) -> bytes:
         return files.read(source / ROUTER_KEY, limit_octets=PEM_LIMIT_OCTETS)
     wanted = authority.public_key_in(certificate)
     for own in (target / kept.REQUEST_KEY, target / ROUTER_KEY):
-        if own.exists() and keys.public_key_of(key := _private(own), str(own)) == wanted:
-            return key
+        if own.exists():
+            key = files.read_private(own, limit_octets=PEM_LIMIT_OCTETS)
+            if keys.public_key_of(key, str(own)) == wanted:
+                return key
     what = "has no key, and its certificate is for none that this router made"
     raise WrongInput(str(source), what, "sign the request that this router prints with `dmvpn pki request`")
-
-
-def _private(path: Path) -> bytes:
-    files.check_private(path)
-    return files.read(path, limit_octets=PEM_LIMIT_OCTETS)
 
 
 def _refuse_others(source: Path, target: Path, here: str | None, named: str, ca: bytes) -> None:

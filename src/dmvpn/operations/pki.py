@@ -318,10 +318,9 @@ def _foreign_authority(file: NetworkFile, directory: Path, passphrase: bytes | N
 
 
 def _pair(directory: Path, certificate: str, key: str) -> Pair:
-    files.check_private(directory / key)
     return Pair(
         files.read(directory / certificate, limit_octets=PEM_LIMIT_OCTETS),
-        files.read(directory / key, limit_octets=PEM_LIMIT_OCTETS),
+        files.read_private(directory / key, limit_octets=PEM_LIMIT_OCTETS),
     )
 
 

@@ -172,9 +172,8 @@ def secrets(file: NetworkFile, router: str) -> dict[str, bytes]:
     """The secret files that this router's Plan needs, and awall's. Raises Fault if one is missing or open to others."""
     found = policies(file.network, file.directory)
     for name in compile.secret_files(file.network, router):
-        path = file.directory / name
-        files.check_private(path)
-        found[name] = files.read(path, limit_octets=SECRET_LIMIT_OCTETS).rstrip(b"\r\n")
+        octets = files.read_private(file.directory / name, limit_octets=SECRET_LIMIT_OCTETS)
+        found[name] = octets.rstrip(b"\r\n")
     return found
 
 
