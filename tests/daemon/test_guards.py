@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from dmvpn.daemon import guards
-from dmvpn.daemon.control import RulesRow
+from dmvpn.daemon.control import REMARK, SEVERE, RulesRow
+from dmvpn.daemon.guard_troubles import REMEMBERED_S, rules_troubles
 from dmvpn.daemon.guards import RuleGuard
-from dmvpn.daemon.views import REMARK, REMEMBERED_S, SEVERE, rules_troubles
 from dmvpn.linux import namespaces, ruleset
 from dmvpn.linux.services import Supervised
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from dmvpn.daemon.control import RulesRow
+from dmvpn.daemon.control import REMARK, RulesRow
+from dmvpn.daemon.guard_troubles import policies_troubles
 from dmvpn.daemon.guards import PolicyGuard
-from dmvpn.daemon.views import REMARK, policies_troubles
 from dmvpn.linux import namespaces, netstate
 
 pytestmark = pytest.mark.vm

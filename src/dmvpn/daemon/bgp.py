@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from dmvpn.daemon.cloud import Cloud
-from dmvpn.daemon.control import Trouble
+from dmvpn.daemon.control import SEVERE, WARNING, Trouble
 from dmvpn.daemon.node import Node
 from dmvpn.errors import Fault
 from dmvpn.linux import vtysh
@@ -16,7 +16,6 @@ from dmvpn.nhrp.cache import BindingKind
 
 ESTABLISHED = "Established"
 SETTLES_S = 20.0
-SEVERE, WARNING = 3, 2
 FILTER = "-from-"  # CLOUD-from-ADDRESS, as the renderer names what is taken from one neighbour
 
 

@@ -122,9 +122,12 @@ class CloudRow:
     encrypted: bool = True  # False: crypto: none, GRE in clear
 
 
+SEVERE, WARNING, REMARK = 3, 2, 1  # a network with the first does not do what it is for
+
+
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A problem in words, and the command that helps. `severity` 3 fails the network, 1 is a remark."""
+    """A problem in words, and the command that helps."""
 
     severity: int
     what: str

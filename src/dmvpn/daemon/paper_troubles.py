@@ -3,12 +3,11 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from dmvpn.daemon.control import Trouble
+from dmvpn.daemon.control import REMARK, SEVERE, WARNING, Trouble
 from dmvpn.daemon.renewing import Standing
 from dmvpn.daemon.vouching import Refusal
 from dmvpn.identity.revocation import RevocationList
 
-SEVERE, WARNING, REMARK = 3, 2, 1
 LOOK = "openssl x509 -noout -dates -in {pki}/router.pem"
 NAMES = 5
 

@@ -1,10 +1,9 @@
 """Uplinks as `status` shows them: each with the tunnels that are over it, and what is wrong with it."""
 
-from dmvpn.daemon.control import Trouble, UplinkRow
+from dmvpn.daemon.control import SEVERE, WARNING, Trouble, UplinkRow
 from dmvpn.daemon.node import Node
 from dmvpn.uplink.choice import CARRIES
 
-SEVERE, WARNING = 3, 2
 UP = frozenset(state.value for state in CARRIES)
 
 

@@ -22,6 +22,7 @@ def of_family(prefixes: tuple[Network, ...], family: int) -> tuple[Network, ...]
 
 
 def within(inner: Network, outer: Network) -> bool:
+    """Whether a prefix lies in another; never across families."""
     if isinstance(inner, IPv4Network) and isinstance(outer, IPv4Network):
         return inner.subnet_of(outer)
     if isinstance(inner, IPv6Network) and isinstance(outer, IPv6Network):

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 
+from dmvpn.firewall.prefixes import within
 from dmvpn.network.model import Network, Router, Site, SiteNetwork, Tunnel, Uplink
 from dmvpn.network.plan import Address, Interface, Platform, Role
 from dmvpn.network.plan import Network as Prefix
@@ -102,15 +103,6 @@ def announced(place: Place) -> tuple[Prefix, ...]:
     """The prefixes of a site that the clouds may reach by this router: its networks, and those behind them."""
     near = (prefix for net in place.site.networks.values() if net.zone != NOT_ANNOUNCED for prefix in net.prefix)
     return (*near, *(route.prefix for route in place.router.routes))
-
-
-def within(inner: Prefix, outer: Prefix) -> bool:
-    """Whether a prefix lies in another; never across families."""
-    if isinstance(inner, IPv4Network) and isinstance(outer, IPv4Network):
-        return inner.subnet_of(outer)
-    if isinstance(inner, IPv6Network) and isinstance(outer, IPv6Network):
-        return inner.subnet_of(outer)
-    return False
 
 
 def overlapping(one: Prefix, other: Prefix) -> bool:

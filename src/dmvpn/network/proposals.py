@@ -11,8 +11,9 @@ from itertools import chain, islice
 from typing import Any
 
 from dmvpn.errors import WrongInput
+from dmvpn.firewall.prefixes import within
 from dmvpn.network.model import Network
-from dmvpn.network.places import members, overlapping, places, within
+from dmvpn.network.places import members, overlapping, places
 from dmvpn.network.plan import Address, Interface, Role
 from dmvpn.network.plan import Network as Prefix
 from dmvpn.network.transport import derived, transport_address

@@ -5,9 +5,9 @@ an unknown router's connection is closed before its OPEN is read.
 """
 
 from collections.abc import Iterator
-from ipaddress import IPv4Network, IPv6Network
 
-from dmvpn.network.plan import Address, Bgp, Cloud, Network, Role
+from dmvpn.firewall.prefixes import common
+from dmvpn.network.plan import Address, Bgp, Cloud, Role
 from dmvpn.render import bfd, frr_choice
 from dmvpn.render.learned import Learned, Spoke
 from dmvpn.render.words import word
@@ -56,12 +56,7 @@ def filters(cloud: Cloud, bgp: Bgp, learned: Learned) -> Iterator[tuple[str, lis
         refuse = [f"deny {prefix} le {longest}" for prefix in bgp.refuse if prefix.version == version]
         # What the hub itself originates is nobody else's to announce, though longer prefixes are.
         own = [f"deny {prefix}" for prefix in bgp.announce if prefix.version == version]
-        claimed = dict.fromkeys(
-            shared
-            for claim in spoke.prefixes
-            for accepted in bgp.accept
-            if (shared := _shared(claim, accepted)) is not None and shared.version == version
-        )
+        claimed = [prefix for prefix in common(spoke.prefixes, bgp.accept) or () if prefix.version == version]
         allowed = [f"permit {prefix} le {longest}" for prefix in claimed]
         yield f"{kind} prefix-list {filter_name(cloud, address)}", [*refuse, *own, *allowed]
 
@@ -92,12 +87,3 @@ def family_lines(version: int, cloud: Cloud, bgp: Bgp, learned: Learned) -> Iter
     for address, _ in neighbours(cloud, bgp, learned):
         if address.version == version:
             yield f"  neighbor {address} prefix-list {filter_name(cloud, address)} in"
-
-
-def _shared(one: Network, other: Network) -> Network | None:
-    """The smaller of two networks if it is inside the other."""
-    if isinstance(one, IPv4Network) and isinstance(other, IPv4Network):
-        return one if one.subnet_of(other) else other if other.subnet_of(one) else None
-    if isinstance(one, IPv6Network) and isinstance(other, IPv6Network):
-        return one if one.subnet_of(other) else other if other.subnet_of(one) else None
-    return None

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from dmvpn.errors import Problem
+from dmvpn.firewall.prefixes import within
 from dmvpn.network.model import Network
-from dmvpn.network.places import members, overlapping, places, within
+from dmvpn.network.places import members, overlapping, places
 from dmvpn.network.plan import Address
 from dmvpn.network.plan import Network as Prefix
 from dmvpn.network.source import Key
