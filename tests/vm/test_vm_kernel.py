@@ -50,6 +50,12 @@ def test_the_kernel_has_netem(netns: str) -> None:
     process.run(argv, netns=netns, timeout_s=20)
 
 
+def test_the_processor_does_aes_for_esp_where_it_can() -> None:
+    flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
+    ciphers = Path("/proc/crypto").read_text()
+    assert ("driver       : rfc4106-gcm-aesni" in ciphers) == ("aes" in flags.split())
+
+
 def test_our_own_facts_say_so() -> None:
     found = kernel_facts.facts()
     assert found.gre
