@@ -1,5 +1,6 @@
 """The ladder as a reader sees it: columns, arrows, notes; what does not fit is told in words, and nothing is hidden."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from dmvpn_command import dmvpn
 from dmvpn.cli.ladder import FINE, PLAIN, Ladder, in_words
 from dmvpn.operations.watching import Sighting, from_capture, pulse_folded, stations
 
-CAPTURES = Path(__file__).parents[3] / "shared" / "captures"
+CAPTURES = Path(os.environ.get("DMVPN_CAPTURES", Path(__file__).parents[3] / "shared" / "captures"))
 PHASE_2 = CAPTURES / "networklessons-dmvpn-phase-2-nhrp-spoke-to-spoke-resolution.pcap"
 NOON = 1_700_000_000.25  # 22:13:20.250 UTC
 
@@ -113,7 +114,9 @@ def test_of_probes_the_first_is_shown_and_then_only_what_is_missing() -> None:
 # ---------------------------------------------------------------- captures
 
 
-@pytest.mark.skipif(not PHASE_2.exists(), reason="the captures of others are not here")
+@pytest.mark.skipif(
+    not PHASE_2.exists(), reason="no captures of real routers: set DMVPN_CAPTURES to a directory of them"
+)
 def test_ciscos_phase_2_from_a_capture() -> None:
     lines = [in_words(seen) for seen in from_capture(PHASE_2)]
     assert lines == [

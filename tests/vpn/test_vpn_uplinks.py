@@ -271,7 +271,9 @@ def _answers(*flows: Flow) -> None:
 
 
 def _moved_back(to_hub: Flow, to_spoke: Flow, beside: Flow) -> None:
-    assert max(len(flow.lost()) for flow in (to_hub, to_spoke)) <= BACK_PACKETS
+    # On the kernel plane an end holds what comes in against a policy of the SA that it took last, while the other still
+    # sends by the one before: for as long as IKE's answer is under way, which takes an emulated machine its time.
+    assert max(len(flow.lost()) for flow in (to_hub, to_spoke)) <= patience(BACK_PACKETS)
     assert beside.lost() == []
 
 
