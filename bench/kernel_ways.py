@@ -22,6 +22,12 @@ _BARE: Final = "gre1"
 _PLANE: Final = "acme-blue"
 _KEY: Final = "0x" + "5a" * 36  # AES-256 and the salt of RFC 4106
 _START_S: Final = 300.0
+_LEAD: Final = """
+import sys
+from ipaddress import ip_address, ip_network
+from dmvpn.linux.transport_routes import TransportRoutes
+TransportRoutes(ip_network(sys.argv[1]), 79, ip_address(sys.argv[2]), (sys.argv[3],)).install()
+"""
 
 
 def _sides(stage: Stage) -> tuple[tuple[int, int, Node], tuple[int, int, Node]]:
@@ -52,8 +58,7 @@ def _bare(stage: Stage) -> None:
 
 def _plane(stage: Stage) -> None:
     plans = secure.plans(stage, Plane.KERNEL)
-    others = (stage.router_b, stage.router_a)
-    for (_own, peer, router), other in zip(_sides(stage), others, strict=True):
+    for _own, peer, router in _sides(stage):
         layout = Below(plans[router].network, PurePosixPath(stage.directory / router.name))
         for part in (interfaces, nftables):
             secure.write_files(part.render(plans[router], layout), Path(layout.current))
@@ -63,14 +68,13 @@ def _plane(stage: Stage) -> None:
         router.run(("nft", "-f", str(layout.current / nftables.FILE)))
         router.ip(f"link set {_PLANE} mtu {MTU_OCTETS}")
         _towards(router, _PLANE, peer)
-        _led(router, plans[router], plans[other])
+        _led(router, plans[router])
     secure.connect(stage, Plane.KERNEL)
 
 
-def _led(router: Node, plan: Plan, peer: Plan) -> None:
-    """As dmvpnd does once an SA stands: without this route no policy is looked up, and GRE ends as a loop."""
-    own = f"dev {_PLANE} src {plan.transport} table {plan.registry.ike_table} scope link mtu 65520"
-    router.ip(f"route replace {peer.transport}/32 {own}")
+def _led(router: Node, plan: Plan) -> None:
+    """As dmvpnd does: without this route no policy is looked up, and GRE ends as a loop."""
+    router.run((sys.executable, "-c", _LEAD, str(plan.transport_range), str(plan.transport), _PLANE))
 
 
 WAYS: Final = (

@@ -16,14 +16,13 @@ from dmvpn.daemon.turn import WAITING_LIMIT, Turn
 from dmvpn.linux import namespaces
 from dmvpn.linux.neighbours import LinkForm, Neighbours
 from dmvpn.linux.nhrp_socket import NhrpSocket
-from dmvpn.linux.routes import Routes
+from dmvpn.linux.routes import Shortcuts
 from dmvpn.nhrp.events import BindNeighbour, InstallRoute, Refused, RemoveRoute, Send, UnbindNeighbour
 
 pytestmark = pytest.mark.kernel
 
 DEVICE = "tap0"
 OURS = 79
-TABLE = 4711
 NBMA = IPv4Address("100.64.0.12")
 IMPOSSIBLE = IPv6Address("2001:db8::1")  # does not fit a MAC
 PEER, OTHER = IPv4Address("10.255.1.12"), IPv4Address("10.255.1.13")
@@ -39,7 +38,7 @@ def ip(line: str) -> str:
 class Stand:
     turn: Turn
     neighbours: Neighbours
-    routes: Routes
+    shortcuts: Shortcuts
     frames: int
 
     def bound(self) -> dict[object, object]:
@@ -66,9 +65,9 @@ def stand() -> Iterator[Stand]:
         fcntl.ioctl(frames, 0x400454CA, struct.pack("16sH22x", DEVICE.encode(), 0x1002))  # IFF_TAP, IFF_NO_PI
         ip(f"link set {DEVICE} address 02:00:64:40:00:0b up")
         ip(f"address add 10.255.1.11/24 dev {DEVICE}")
-        with Neighbours(OURS) as neighbours, Routes(TABLE, OURS) as routes:
+        with Neighbours(OURS) as neighbours, Shortcuts((DEVICE,)) as shortcuts:
             packets = NhrpSocket(DEVICE, LinkForm.TAP)
-            yield Stand(Turn(LinkForm.TAP, neighbours, routes, packets), neighbours, routes, frames)
+            yield Stand(Turn(LinkForm.TAP, neighbours, shortcuts, packets), neighbours, shortcuts, frames)
             packets.close()
         os.close(frames)
     finally:
@@ -129,10 +128,10 @@ def test_a_route_finds_the_entries_made_that_were_asked_for_before_it(stand: Sta
     stand.turn.change_later(BindNeighbour(PEER, NBMA))
     assert stand.turn.route(InstallRoute(LAN, PEER, 1372)) == []
     assert stand.bound() == {PEER: NBMA}
-    assert {row.prefix for row in stand.routes.ours()} == {LAN}
+    assert {row.prefix for row in stand.shortcuts.ours()} == {LAN}
     stand.turn.change_later(UnbindNeighbour(PEER))
     assert stand.turn.route(RemoveRoute(LAN)) == []
-    assert stand.routes.ours() == ()
+    assert stand.shortcuts.ours() == ()
 
 
 def test_a_refused_route_is_told_behind_the_entries_that_were(stand: Stand) -> None:

@@ -28,7 +28,6 @@ from dmvpn.linux import kernel_facts, process, ruleset
 from dmvpn.linux.pace import patience
 from dmvpn.linux.services import Supervised
 from dmvpn.linux.vici_client import ViciSession
-from dmvpn.network.registry import registry
 from dmvpn.operations import labs
 from dmvpn.plane import main as plane
 from dmvpn.plane import underlay
@@ -42,7 +41,6 @@ TRANSPORT_RANGE = "100.64.0.0/16"
 GUARDS = tuple(f"counter name {name} drop" for name in ("gre_clear_out", "gre_clear_in", "transport_forwarded"))
 STATISTICS = Path(f"/sys/class/net/{TAP}/statistics")
 EVERY_S = 0.01
-IKE_TABLE, ROUTE_PROTOCOL = str(registry(NETWORK).ike_table), "79"
 STREAM_OCTETS = 200
 STEADY = 20  # packets in a row
 UP_LIMIT_S = 30.0
@@ -270,12 +268,15 @@ def _bring_back(gone: frozenset[Guard]) -> None:
 
 
 def mislead(node: LabNode, gateway: str) -> None:
-    """The ways to peers lead out of the uplink, as long as dmvpnd does not write them anew."""
-    for row in node.run(("ip", "route", "show", "table", IKE_TABLE)).text.splitlines():
-        peer, own = row.split()[0], row.split("src ")[1].split()[0]
-        way = ("via", gateway, "src", own, "proto", ROUTE_PROTOCOL, "table", IKE_TABLE)
-        node.run(("ip", "route", "del", peer, "table", IKE_TABLE))
-        node.run(("ip", "route", "add", peer, *way))
+    """The way to peers leads out of the uplink, before dmvpnd's own."""
+    row = node.run(("ip", "route", "show", "type", "unicast", TRANSPORT_RANGE)).text
+    own = row.split("src ")[1].split()[0]
+    node.run(("ip", "route", "add", TRANSPORT_RANGE, "via", gateway, "src", own))
+
+
+def lead_right(node: LabNode, gateway: str) -> None:
+    """What `mislead` did ends."""
+    node.run(("ip", "route", "del", TRANSPORT_RANGE, "via", gateway))
 
 
 def unchanged(text: str) -> str:

@@ -40,7 +40,7 @@ def lead(found: Pair, way: Way) -> None:
     addresses = TRANSPORT if way.tunnel_mode else UNDERLAY[4]
     for end, do in enumerate((run, found.at_far)):
         do("ip", "neigh", "replace", OVERLAY[1 - end], "lladdr", addresses[1 - end], "dev", DEVICE, "nud", "permanent")
-        # As transport_routes.py installs them; without a limit the tunnel's MTU would limit its own outer packets.
+        # As transport_routes.py has it; without a limit the tunnel's MTU would limit its own outer packets.
         do("ip", "route", "replace", f"{TRANSPORT[1 - end]}/32", "dev", DEVICE, "src", TRANSPORT[end], "mtu", "65520")
 
 

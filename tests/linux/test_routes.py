@@ -7,57 +7,77 @@ from pathlib import Path
 import pytest
 
 from dmvpn.errors import Fault
-from dmvpn.linux.routes import RouteKind, RouteRow, Routes
+from dmvpn.linux.routes import RouteKind, RouteRow, Shortcuts
 from dmvpn.linux.routewatch import BestRoute, LinkChanged, LinkGone, NoRoute, RouteEvent, RouteWatch
 
 Run = Callable[..., str]
 
 
-OURS, TABLE = 79, 4201
 SITE = ip_network("10.2.0.0/16")
 HUB = ip_address("10.255.1.1")
+SPOKE = ip_address("10.255.1.2")
 
 
 @pytest.mark.kernel
 def test_a_shortcut_is_installed_replaced_and_removed(tap: str, ip: Run, open_tap: Callable[[str], int]) -> None:
     queue = open_tap(tap)  # gives the TAP its carrier
-    with Routes(TABLE, OURS) as routes:
-        assert routes.ours() == ()
-        routes.install(SITE, HUB, tap)
-        routes.install(SITE, ip_address("10.255.1.2"), tap, mtu_octets=1300)
-        ip("route", "add", "10.9.0.0/16", "dev", tap, "table", str(TABLE), "protocol", "static")
-        assert ip("route", "show", "table", str(TABLE), "protocol", str(OURS)).split() == (
-            f"{SITE} via 10.255.1.2 dev tap0 onlink mtu 1300".split()
+    ip("link", "add", "other", "type", "veth", "peer", "name", "far")
+    for device in ("other", "far"):
+        ip("link", "set", device, "up")
+    bgp = ("10.2.0.0/16", "via", "10.255.1.1", "dev", tap, "onlink", "metric", "20", "protocol", "bgp")
+    ip("route", "add", *bgp)
+    with Shortcuts((tap,)) as shortcuts, Shortcuts(("other",)) as others:
+        assert shortcuts.ours() == ()
+        shortcuts.install(SITE, HUB, tap)
+        shortcuts.install(SITE, SPOKE, tap, mtu_octets=1300)
+        others.install(ip_network("10.9.0.0/16"), HUB, "other")
+        assert ip("route", "show", "protocol", "redirect", "dev", tap).split() == (
+            f"{SITE} via 10.255.1.2 metric 10 onlink mtu 1300".split()
         )
-        assert routes.ours() == (RouteRow(SITE, RouteKind.UNICAST, tap, ip_address("10.255.1.2"), TABLE, OURS, 0),)
-        routes.remove(SITE)
-        routes.remove(SITE)
-        routes.remove(ip_network("10.9.0.0/16"))
-        assert routes.ours() == ()
-        assert "10.9.0.0/16" in ip("route", "show", "table", str(TABLE)), "another's route stays"
+        assert shortcuts.ours() == (RouteRow(SITE, RouteKind.UNICAST, tap, SPOKE, 254, 1, 10),)
+        assert "via 10.255.1.2" in ip("route", "get", "10.2.0.1"), "it goes before what routing has learned"
+        shortcuts.remove(SITE)
+        shortcuts.remove(SITE)
+        assert shortcuts.ours() == ()
+        assert "via 10.255.1.1" in ip("route", "get", "10.2.0.1"), "routing's own stays"
+        assert [row.device for row in others.ours()] == ["other"], "another network's stays"
     os.close(queue)
 
 
 @pytest.mark.kernel
-def test_an_ipv6_shortcut(tap: str) -> None:
+def test_a_longer_prefix_goes_before_a_shortcut(tap: str, ip: Run, open_tap: Callable[[str], int]) -> None:
+    queue = open_tap(tap)
+    ip("route", "add", "10.2.7.0/24", "via", "10.255.1.1", "dev", tap, "onlink", "metric", "20", "protocol", "bgp")
+    with Shortcuts((tap,)) as shortcuts:
+        shortcuts.install(SITE, SPOKE, tap)
+        assert "via 10.255.1.1" in ip("route", "get", "10.2.7.1")
+        assert "via 10.255.1.2" in ip("route", "get", "10.2.8.1")
+    os.close(queue)
+
+
+@pytest.mark.kernel
+def test_an_ipv6_shortcut(tap: str, ip: Run) -> None:
     site, gateway = ip_network("fd00:2::/48"), ip_address("fd00:255:1::2")
-    with Routes(TABLE, OURS) as routes:
-        routes.install(site, gateway, tap)
-        routes.install(site, ip_address("fd00:255:1::3"), tap)
-        (row,) = routes.ours()
+    ip("route", "add", "fd00:2::/48", "via", "fd00:255:1::1", "dev", tap, "onlink", "metric", "20", "protocol", "bgp")
+    with Shortcuts((tap,)) as shortcuts:
+        shortcuts.install(site, gateway, tap)
+        shortcuts.install(site, ip_address("fd00:255:1::3"), tap)
+        (row,) = shortcuts.ours()
         assert (row.prefix, row.gateway, row.device) == (site, ip_address("fd00:255:1::3"), tap)
-        routes.remove(site)
-        assert routes.ours() == ()
+        assert "via fd00:255:1::3" in ip("route", "get", "fd00:2::1")
+        shortcuts.remove(site)
+        assert shortcuts.ours() == ()
+        assert "via fd00:255:1::1" in ip("route", "get", "fd00:2::1")
 
 
 @pytest.mark.kernel
 def test_the_kernels_words_are_in_the_fault(tap: str, ip: Run) -> None:
     ip("link", "set", tap, "down")
     with (
-        Routes(TABLE, OURS) as routes,
+        Shortcuts((tap,)) as shortcuts,
         pytest.raises(Fault, match=r"route 10.2.0.0/16 via 10.255.1.1 dev tap0") as caught,
     ):
-        routes.install(SITE, HUB, tap)
+        shortcuts.install(SITE, HUB, tap)
     assert caught.value.what in ("Network is down", "Nexthop device is not up")
 
 
@@ -82,6 +102,7 @@ def test_the_watch_tells_links_and_best_routes(tap: str, ip: Run) -> None:
     ip("route", "add", "10.2.0.0/16", "via", "10.255.1.1", "dev", tap, "onlink", "metric", "20", "protocol", "186")
     ip("route", "add", "unreachable", "10.2.0.0/16", "metric", "4278198272")
     ip("route", "add", "10.3.0.0/16", "dev", tap, "table", "4201")
+    ip("route", "add", "10.5.0.0/16", "dev", tap, "protocol", "redirect")
     watch = RouteWatch()
     events = watch.start()
     assert {event.link.name for event in events if isinstance(event, LinkChanged)} >= {"lo", tap}
@@ -89,6 +110,7 @@ def test_the_watch_tells_links_and_best_routes(tap: str, ip: Run) -> None:
     assert isinstance(found, BestRoute)
     assert found.row == RouteRow(SITE, RouteKind.UNICAST, tap, HUB, 254, 186, 20)
     assert best(events, "10.3.0.0/16") == [], "not in a table that is watched"
+    assert best(events, "10.5.0.0/16") == [], "a shortcut is what follows from routes"
     (local,) = best(events, "10.255.1.11/32")
     assert isinstance(local, BestRoute)
     assert local.row.kind is RouteKind.LOCAL
@@ -110,6 +132,11 @@ def test_the_watch_follows_the_best_of_several(tap: str, ip: Run) -> None:
     (event,) = best(next_events(watch), "10.2.0.0/16")
     assert isinstance(event, BestRoute)
     assert event.row.gateway == ip_address("10.255.1.2")
+
+    ip("route", "add", "10.2.0.0/16", "via", "10.255.1.3", "dev", tap, "onlink", "metric", "10", "protocol", "redirect")
+    assert next_events(watch) == (), "a shortcut"
+    ip("route", "del", "10.2.0.0/16", "metric", "10")
+    assert next_events(watch) == ()
 
     ip("route", "del", "10.2.0.0/16", "metric", "20")
     (event,) = best(next_events(watch), "10.2.0.0/16")

@@ -61,7 +61,7 @@ def test_a_plan_is_whole(plan: Plan) -> None:
     assert plan.clouds
     assert plan.uplinks
     assert plan.ike.identity == f"{plan.router}.{plan.domain}"
-    assert plan.registry.ike_priority < plan.registry.shortcut_priority < 32766
+    assert plan.registry.ike_priority < plan.registry.uplink_priority < 32766
     assert len({cloud.plane for cloud in plan.clouds}) == 1
     assert len({cloud.nflog_group for cloud in plan.clouds}) == len(plan.clouds)
     for lan in plan.lans:
@@ -264,8 +264,6 @@ def test_a_device_carries_the_networks_name(network: str, cloud: str, device: st
 
 def test_the_numbers_stay_and_differ_between_networks() -> None:
     assert registry("acme") == registry("acme")
-    assert registry("acme").shortcut_table != registry("corp").shortcut_table
-    assert registry("acme").shortcut_table == 421814
     assert nflog_group("acme", "blue") == 32326
     mark = registry("acme").ike_mark
     assert mark.value & ~mark.mask == 0

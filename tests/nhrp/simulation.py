@@ -347,7 +347,7 @@ class Simulation:
         return path
 
     def _next_hop(self, node: Node, destination: Any) -> Any:
-        """The shortcut table stands before the main one."""
+        """Shortcuts go before routes; none is wider than a route inside it."""
         direct = [prefix for prefix in node.shortcuts if destination in prefix]
         if direct:
             return node.neighbours.get(node.shortcuts[max(direct, key=lambda prefix: prefix.prefixlen)])

@@ -30,8 +30,6 @@ HUB_OVERLAY = IPv4Address("10.255.1.1")
 
 WATCH = Watch((), 1.0, 0.15, 0.8, 1, 1, 1, 5, 10, 50, None, None)
 REGISTRY = Registry(
-    shortcut_table=4201,
-    shortcut_priority=210,
     ike_table=220,
     ike_priority=220,
     ike_mark=Mark(0x42, 0xFF),

@@ -128,7 +128,4 @@ def _neighbours(vpn: Vpn, router: str) -> set[str]:
 
 
 def _shortcut_routes(vpn: Vpn, router: str) -> set[str]:
-    table = next(
-        line.split()[-1] for line in vpn.run(router, "ip", "rule").text.splitlines() if line.startswith("300:")
-    )
-    return {line.split()[0] for line in vpn.run(router, "ip", "route", "show", "table", table).text.splitlines()}
+    return {line.split()[0] for line in vpn.run(router, "ip", "route", "show", "proto", "redirect").text.splitlines()}

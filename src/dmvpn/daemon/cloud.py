@@ -23,7 +23,7 @@ from dmvpn.linux.neighbours import LinkForm, Neighbours
 from dmvpn.linux.nflog import LoggedPackets
 from dmvpn.linux.nhrp_socket import NhrpSocket
 from dmvpn.linux.overlay_device import link_local_of
-from dmvpn.linux.routes import Routes
+from dmvpn.linux.routes import Shortcuts
 from dmvpn.nhrp.engine import Engine
 from dmvpn.nhrp.events import (
     Action,
@@ -81,7 +81,7 @@ class Doors:
     authority: Authority
     ike: Ike
     neighbours: Neighbours
-    routes: Routes
+    shortcuts: Shortcuts
     watching: Watching
     uplinks: Uplinks
     clouds: Mapping[str, "Cloud"]
@@ -97,7 +97,7 @@ class Cloud:
         self._form = LinkForm.TAP if settings.plane == "userspace" else LinkForm.GRE
         self._socket = NhrpSocket(settings.device, self._form)
         self._hairpins = LoggedPackets(settings.nflog_group) if settings.nhrp.redirect else None
-        self._turn = Turn(self._form, doors.neighbours, doors.routes, self._socket)
+        self._turn = Turn(self._form, doors.neighbours, doors.shortcuts, self._socket)
         self._timer: asyncio.TimerHandle | None = None
         ike = doors.settings.ike
         remotes: dict[Address, list[Remote]] = {}

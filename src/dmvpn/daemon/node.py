@@ -25,9 +25,9 @@ from dmvpn.errors import Fault
 from dmvpn.identity.claims import Claims, Role
 from dmvpn.linux.neighbours import Neighbours
 from dmvpn.linux.plane_client import PlaneClient, PlaneState
-from dmvpn.linux.routes import Routes
+from dmvpn.linux.routes import RouteRow, Shortcuts, is_shortcut
 from dmvpn.linux.routewatch import BestRoute, LinkChanged, LinkGone, NoRoute, RouteEvent, RouteWatch
-from dmvpn.linux.transport_routes import TransportRoutes
+from dmvpn.linux.transport_routes import TransportRoutes, is_transport_route
 from dmvpn.linux.upcalls import NeighbourQuestions
 from dmvpn.linux.used_sets import UsedSets
 from dmvpn.nhrp.events import RouteGone, Used
@@ -73,7 +73,7 @@ class Node:
         self.is_hub = any(cloud.role == "hub" for cloud in settings.clouds)
         self.credentials.serve(self.ike, ours if self.is_hub else hubs, hubs, self.learned.revoked)
         self.names = Names(settings, self.authority, self.clouds)
-        self.routewatch = RouteWatch()
+        self.routewatch = RouteWatch(without=self._is_own_way)
         self.watching = Watching(settings.transport, self.names.of_nbma, self.names.overlay_of_nbma)
         paths = settings.paths
         self.rules = RuleGuard(settings.network, paths.swanctl_conf.with_name("nftables.nft"), paths.gre.parent)
@@ -81,16 +81,15 @@ class Node:
         self.policies = PolicyGuard(paths.swanctl_conf.with_name("network.json")) if in_kernel else None
         self._loop = asyncio.get_running_loop()
         self._neighbours = Neighbours(settings.route_protocol)
-        self._routes = Routes(settings.shortcut_table, settings.route_protocol)
+        self._shortcuts = Shortcuts(cloud.device for cloud in settings.clouds)
         self._questions = NeighbourQuestions()
         self._plane = PlaneClient(settings.paths.gre, on_connect=self._permit_all)
         kernel_plane = any(cloud.used_sets for cloud in settings.clouds)
-        ways = (settings.ike_table, settings.route_protocol, settings.transport, tuple(in_kernel))
+        ways = (settings.transport_range, settings.route_protocol, settings.transport, tuple(in_kernel))
         self._transport = TransportRoutes(*ways) if in_kernel else None
         self._used = UsedSets(f"dmvpn_{settings.network}") if kernel_plane else None
         self._memories: dict[str, Memory] = {}
         self._sent: dict[tuple[str, Address], int] = {}
-        self._swept = False
         self._leading: asyncio.TimerHandle | None = None
         self._to_flood: set[str] = set()  # clouds whose list of multicast's receivers has changed
         self._flooding: asyncio.TimerHandle | None = None
@@ -99,7 +98,7 @@ class Node:
     def open(self) -> None:
         """Take up what the last dmvpnd left, and begin. Raises Fault if a device is missing."""
         self.uplinks.open()
-        to_kernel = (self._neighbours, self._routes, self.watching, self.uplinks)
+        to_kernel = (self._neighbours, self._shortcuts, self.watching, self.uplinks)
         doors = Doors(self.settings, self.authority, self.ike, *to_kernel, self.clouds)
         for cloud in self.settings.clouds:
             self._memories[cloud.name] = Memory(self.settings.paths.state, cloud.name)
@@ -140,7 +139,7 @@ class Node:
             cloud.close()
         self._loop.remove_reader(self.routewatch.fileno())
         self._loop.remove_reader(self._questions.fileno())
-        for door in (self.routewatch, self._questions, self._neighbours, self._routes):
+        for door in (self.routewatch, self._questions, self._neighbours, self._shortcuts):
             door.close()
         for timer in (self._leading, self._flooding):
             if timer is not None:
@@ -161,7 +160,9 @@ class Node:
             if not cloud.concerns(up.nbma):
                 cloud.security_down(up.nbma, "its certificate names no address here any more")
         self.learned.learn(up.nbma, claims)
-        self._lead(up)
+        if self._transport is not None:
+            with contextlib.suppress(Fault):  # told when links changed, and tried again since
+                self._transport.restore()
         for cloud in self.clouds.values():
             if cloud.concerns(up.nbma):
                 with contextlib.suppress(Fault):  # an absent plane is told everything when it connects
@@ -184,9 +185,6 @@ class Node:
         if claims is not None and down.nbma in self.ike.refused:
             forget_router(self.clouds.values(), claims)
         (self.learned.forget if down.nbma in self.ike.refused else self.learned.departed)(down.nbma)
-        if self._transport is not None:
-            with contextlib.suppress(Fault):
-                self._transport.remove(down.nbma)
 
     def _source(self, nbma: Address, version: int) -> Address | None:
         """From where a peer is called: the best uplink of its cloud that works. Of a single one charon takes care."""
@@ -209,22 +207,22 @@ class Node:
         for cloud in self.clouds.values():
             cloud.tell_endpoints()
 
-    def _lead(self, up: Up) -> None:
-        """On the kernel plane GRE to a peer of ours needs a way; dmvpn-gre's socket is bound to one."""
-        if self._transport is None or up.nbma not in self.settings.transport_range:
+    def _is_own_way(self, row: RouteRow) -> bool:
+        return is_shortcut(row) or is_transport_route(row, self.settings.transport_range)
+
+    def _lead(self) -> None:
+        """On the kernel plane GRE to peers of ours needs a way; dmvpn-gre's socket is bound to one.
+
+        The device takes its route along when it goes down, and an SA may outlive that.
+        """
+        self._leading = None
+        if self._transport is None:
             return
         try:
-            self._transport.install(up.nbma)
+            self._transport.install()
         except Fault as fault:
             log.warning("%s", fault)
-            if self._leading is None:
-                self._leading = self._loop.call_later(PLANE_POLL_S, self._lead_all)
-
-    def _lead_all(self) -> None:
-        """The device takes its routes along when it goes down, and an SA may outlive that."""
-        self._leading = None
-        for up in self.ike.admitted():
-            self._lead(up)
+            self._leading = self._loop.call_later(PLANE_POLL_S, self._lead)
 
     async def _permit(self, cloud: Cloud, nbma: Address) -> None:
         if cloud.settings.plane != "userspace":
@@ -294,7 +292,7 @@ class Node:
                         cloud.feed(RouteGone(event.prefix))
                 case LinkChanged() | LinkGone():
                     if self._transport is not None and self._leading is None:
-                        self._leading = self._loop.call_later(LEAD_AGAIN_S, self._lead_all)
+                        self._leading = self._loop.call_later(LEAD_AGAIN_S, self._lead)
 
     def _sweep(self) -> None:
         """What a former life left and no engine remembers would never expire: take it away."""
@@ -305,9 +303,9 @@ class Node:
             for row in self._neighbours.ours(cloud.settings.device):
                 if row.protocol not in kept:
                     self._neighbours.unbind(cloud.settings.device, row.protocol)
-        for route in self._routes.ours():
+        for route in self._shortcuts.ours():
             if route.prefix not in kept_routes:
-                self._routes.remove(route.prefix)
+                self._shortcuts.remove(route.prefix)
 
     # ------------------------------------------------------------ now and then
 
@@ -338,7 +336,6 @@ class Node:
         try:
             while True:
                 await asyncio.sleep(PLANE_POLL_S)
-                self._forget_ways()
                 for cloud in self.clouds.values():
                     for name in cloud.settings.used_sets:
                         # Without the table (it is being put back) nothing is known to be used: told again in a moment.
@@ -346,20 +343,6 @@ class Node:
                             cloud.used(await asyncio.to_thread(sets.addresses, name))
         finally:
             sets.close()
-
-    def _forget_ways(self) -> None:
-        """Routes outlive us: who went while we were away has one still."""
-        settled = not self.ike.trouble and self.now() - self.started_at >= SETTLED_S
-        if self._transport is None or self._swept or not settled:
-            return
-        try:
-            for nbma in self._transport.peers():
-                if nbma in self.settings.transport_range and self.ike.standing(nbma) is None:
-                    self._transport.remove(nbma)
-        except Fault as fault:
-            log.info("%s", fault)  # tried again with the next look
-            return
-        self._swept = True
 
     async def _forget_strangers(self, state: PlaneState) -> None:
         """dmvpn-gre's table outlives us: who went while we were away is still allowed there."""

@@ -12,7 +12,7 @@ from dmvpn.daemon.settings import HubSettings
 from dmvpn.errors import Fault
 from dmvpn.linux.netlink import Requests
 from dmvpn.linux.route_lookup import lookup
-from dmvpn.linux.routes import TABLE_LOCAL, TABLE_MAIN, RouteKind, RouteRow
+from dmvpn.linux.routes import TABLE_LOCAL, TABLE_MAIN, RouteKind, RouteRow, is_shortcut
 from dmvpn.nhrp.shortcut import ShortcutState
 from dmvpn.nhrp.shortcut import WhyNot as EngineWhyNot
 from dmvpn.nhrp.view import BindingRow, ShortcutRow, View
@@ -100,7 +100,7 @@ def _through(node: Node, cloud: Cloud, destination: Address, row: RouteRow, site
         nbma = shortcut.nbma
     if hub is not None:
         nbma = hub.nbma
-    direct = row.table == node.settings.shortcut_table or hub is None
+    direct = is_shortcut(row) or hub is None
     state = State.DIRECT if direct else State.VIA_HUB
     why, detail = (WhyNot.DIRECT, "") if direct else _why(node, cloud, gateway, view, shortcut)
     if destination == gateway:
@@ -181,7 +181,7 @@ def _steps(
     steps.append(Step(router, "IKE", good=standing is not None, what=what))
     bound = any(one.protocol == gateway for one in bindings) or (shortcut is not None and shortcut.gateway == gateway)
     steps.append(Step(router, "NHRP", good=bound, what=f"{gateway} is " + (f"at {nbma}" if bound else "not known")))
-    table = "shortcut table" if row.table == node.settings.shortcut_table else "main table"
+    table = "a shortcut" if is_shortcut(row) else "main table"
     steps.append(Step(router, "ROUTE", good=True, what=f"{row.prefix} via {gateway} on {row.device}, {table}"))
     mtu = cloud.settings.mtu_octets
     steps.append(Step(router, "MTU", good=True, what=f"{mtu} octets fit {cloud.settings.device}"))
@@ -209,9 +209,8 @@ def _view(
     detail: str = "",
     arrived: bool = False,
 ) -> PathView:
-    shortcut_table = node.settings.shortcut_table
-    names = {shortcut_table: "shortcut", TABLE_MAIN: "main", TABLE_LOCAL: "local"}
-    table = "" if row is None else names.get(row.table, str(row.table))
+    names = {TABLE_MAIN: "main", TABLE_LOCAL: "local"}
+    table = "" if row is None else "shortcut" if is_shortcut(row) else names.get(row.table, str(row.table))
     return PathView(
         router=node.settings.router,
         destination=str(destination),

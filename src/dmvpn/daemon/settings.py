@@ -162,8 +162,6 @@ class Settings:
     prefixes: tuple[Network, ...]
     serves: tuple[Network, ...]
     ike: IkeSettings
-    shortcut_table: int
-    ike_table: int
     route_protocol: int
     uplink_priority: int
     uplink_mask: int
@@ -203,8 +201,6 @@ def parse(data: dict[str, Any]) -> Settings:
         prefixes=_networks(data["prefixes"]),
         serves=_networks(data["serves"]),
         ike=IkeSettings(**{name: data["ike"][name] for name in IkeSettings.__dataclass_fields__}),
-        shortcut_table=int(registry["shortcut_table"]),
-        ike_table=int(registry.get("ike_table", 220)),
         route_protocol=int(registry["route_protocol"]),
         uplink_priority=int(registry["uplink_priority"]),
         uplink_mask=int(registry["uplink_mask"]),

@@ -11,7 +11,7 @@ from typing import Final, assert_never
 from dmvpn.errors import Fault
 from dmvpn.linux.neighbours import Change, LinkForm, Neighbours
 from dmvpn.linux.nhrp_socket import NhrpSocket
-from dmvpn.linux.routes import Routes
+from dmvpn.linux.routes import Shortcuts
 from dmvpn.nhrp.events import BindNeighbour, InstallRoute, Refused, RemoveRoute, Send, UnbindNeighbour
 
 log = logging.getLogger("dmvpnd.nhrp")
@@ -22,11 +22,11 @@ WAITING_LIMIT: Final = 256  # entries or packets: far below what one netlink dat
 class Turn:
     """One cloud's. What is refused is returned as what the engine is told of it."""
 
-    def __init__(self, form: LinkForm, neighbours: Neighbours, routes: Routes, packets: NhrpSocket) -> None:
+    def __init__(self, form: LinkForm, neighbours: Neighbours, shortcuts: Shortcuts, packets: NhrpSocket) -> None:
         self._form = form
         self._device = packets.device
         self._neighbours = neighbours
-        self._routes = routes
+        self._shortcuts = shortcuts
         self._packets = packets
         self._changes: list[BindNeighbour | UnbindNeighbour] = []
         self._sends: list[Send] = []
@@ -48,9 +48,9 @@ class Turn:
         try:
             match action:
                 case InstallRoute(prefix, gateway, mtu_octets):
-                    self._routes.install(prefix, gateway, self._device, mtu_octets=mtu_octets)
+                    self._shortcuts.install(prefix, gateway, self._device, mtu_octets=mtu_octets)
                 case RemoveRoute(prefix):
-                    self._routes.remove(prefix)
+                    self._shortcuts.remove(prefix)
                 case _:
                     assert_never(action)
         except Fault as fault:

@@ -14,7 +14,7 @@ from dmvpn.doctor.report import At, Finding, Layer
 from dmvpn.errors import Fault
 from dmvpn.linux.neighbours import Neighbours
 from dmvpn.linux.netlink import Address
-from dmvpn.linux.routes import Network, Routes
+from dmvpn.linux.routes import Network, Shortcuts
 from dmvpn.linux.transport_routes import TransportRoutes
 from dmvpn.network.plan import Cloud, Plane
 
@@ -98,28 +98,28 @@ def _next_hops(status: NodeStatus, cloud: Cloud) -> dict[Address, Address]:
 
 def shortcuts(patient: Patient, status: NodeStatus) -> Looked:
     """Each shortcut that is up has its route, and each route its shortcut."""
-    registry, found = patient.plan.registry, Looked()
+    found: Looked = {}
     wanted: dict[Network, Address] = {}
     phases = {cloud.name: cloud.nhrp.phase for cloud in patient.plan.clouds}
     for peer in status.peers:
         if peer.kind == "shortcut" and peer.state is State.DIRECT and phases.get(peer.cloud) != PHASE_2:
             wanted |= {ip_network(prefix): ip_address(peer.overlay) for prefix in peer.prefixes}
-    with Routes(registry.shortcut_table, registry.route_protocol) as kernel:
+    with Shortcuts(cloud.device for cloud in patient.plan.clouds) as kernel:
         there = {row.prefix: row.gateway for row in kernel.ours()}
     for prefix, gateway in wanted.items():
         if prefix not in there:
-            what = f"{prefix} by {gateway} is up for dmvpnd, and table {registry.shortcut_table} has no route"
+            what = f"{prefix} by {gateway} is up for dmvpnd, and the routing table has no such shortcut"
             found[what] = f"dmvpn nhrp purge {prefix} has it made anew"
         elif there[prefix] != gateway:
             found[f"{prefix} goes by {there[prefix]}, and by {gateway} for dmvpnd"] = f"dmvpn nhrp purge {prefix}"
     for prefix in there.keys() - wanted.keys():
-        what = f"table {registry.shortcut_table} has {prefix} by {there[prefix]}, of which dmvpnd knows nothing"
-        found[what] = f"ip route del {prefix} table {registry.shortcut_table}"
+        what = f"there is a shortcut {prefix} by {there[prefix]}, of which dmvpnd knows nothing"
+        found[what] = f"ip route del {prefix} proto redirect"
     return found
 
 
 def security(patient: Patient, status: NodeStatus) -> Looked:
-    """Who is up for dmvpnd has an SA, and on the kernel plane a way into it."""
+    """Who is up for dmvpnd has an SA, and on the kernel plane there is a way into it."""
     encrypted = {cloud.name for cloud in patient.plan.clouds if cloud.encrypted}
     up = {
         nbma: row.name or row.overlay
@@ -131,24 +131,19 @@ def security(patient: Patient, status: NodeStatus) -> Looked:
     for nbma, name in up.items():
         if nbma not in there:
             found[f"{name} is up for dmvpnd, and charon has no SA with {nbma}"] = "it is noticed by DPD; or: dmvpn run"
-    ours = {nbma for nbma in up if nbma in patient.plan.transport_range}
-    found |= _ways_in(patient, {nbma: up[nbma] for nbma in ours & there.keys()})
-    return found
+    return found | _ways_in(patient)
 
 
-def _ways_in(patient: Patient, up: dict[Address, str]) -> Looked:
+def _ways_in(patient: Patient) -> Looked:
     plan = patient.plan
     devices = tuple(cloud.device for cloud in plan.clouds if cloud.plane is Plane.KERNEL and cloud.encrypted)
     if not devices:
         return {}
-    with TransportRoutes(plan.registry.ike_table, plan.registry.route_protocol, plan.transport, devices) as kernel:
-        there = kernel.peers()
-    table = plan.registry.ike_table
-    return {
-        f"{name} has an SA, and table {table} no route to {nbma}, so its policy is not looked up": "restart dmvpnd"
-        for nbma, name in up.items()
-        if nbma not in there
-    }
+    reach = plan.transport_range
+    with TransportRoutes(reach, plan.registry.route_protocol, plan.transport, devices) as kernel:
+        missing = kernel.missing()
+    what = "{0} has no route of the transport range {1}, so no policy of its peers is looked up"
+    return {what.format(device, reach): "restart dmvpnd" for device in missing}
 
 
 def _address(text: str) -> Address | None:

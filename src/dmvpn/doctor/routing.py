@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from dmvpn.doctor.patient import Patient, Target
 from dmvpn.doctor.report import At, Finding, Layer
 from dmvpn.errors import Fault
-from dmvpn.linux import link_facts, routes, vtysh
-from dmvpn.linux.link_facts import RuleFacts
+from dmvpn.linux import routes, vtysh
 from dmvpn.linux.netlink import Requests, family_of
 from dmvpn.linux.route_lookup import lookup
 from dmvpn.linux.routes import TABLE_MAIN, RouteKind
@@ -21,7 +20,6 @@ RIP_UPDATES_MISSED = 3  # then its neighbours take its routes away
 def routing(patient: Patient) -> Iterator[Finding]:
     yield from sessions(patient)
     with Requests() as requests:
-        yield _shortcut_rule(patient, link_facts.rules(requests))
         for cloud in patient.plan.clouds:
             if cloud.role is Role.SPOKE:
                 yield _prefixes(patient, cloud, requests)
@@ -130,18 +128,6 @@ def _ospf(patient: Patient) -> Iterator[Finding]:
             yield HERE.ok(check, f"{full} neighbours, all full")
 
 
-def _shortcut_rule(patient: Patient, rules: set[RuleFacts]) -> Finding:
-    registry = patient.plan.registry
-    families = {address.version for cloud in patient.plan.clouds for address in cloud.addresses} | {4}
-    check = "rule for shortcuts"
-    wanted = {RuleFacts(family, registry.shortcut_priority, registry.shortcut_table) for family in families}
-    missing = sorted(rule.family for rule in wanted - rules)
-    if missing:
-        what = f"no rule {registry.shortcut_priority} looks up table {registry.shortcut_table}: shortcuts do not count"
-        return HERE.failed(check, what, "dmvpn apply puts it there")
-    return HERE.ok(check, f"{registry.shortcut_priority}: table {registry.shortcut_table} before main")
-
-
 def _prefixes(patient: Patient, cloud: Cloud, requests: Requests) -> Finding:
     """Hubs announce all that is internal; without that a spoke's packets end at the unreachable route."""
     check = f"internal prefixes by {cloud.name}"
@@ -173,6 +159,5 @@ def _way(patient: Patient, target: Target, requests: Requests) -> Finding:
         return HERE.failed(check, f"no route to {target.address}", "see the sessions above")
     if row.device not in devices:
         return HERE.warning(check, f"{target.address} goes by {row.device}, which is no tunnel", "ip route get it")
-    shortcut = row.table == patient.plan.registry.shortcut_table
-    kind = "a shortcut" if shortcut else "the routing table"
+    kind = "a shortcut" if routes.is_shortcut(row) else "the routing table"
     return HERE.ok(check, f"{row.prefix} via {row.gateway or 'the link'} on {row.device}, by {kind}")

@@ -9,20 +9,14 @@ from dmvpn.linux.routes import number_of
 
 _RTM_GETLINK = 18
 _RTM_GETADDR = 22
-_RTM_GETRULE = 34
 _IFINFO = struct.Struct("=BxHiII")  # family, type, index, flags, change
 _IFADDR = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
-_RULE = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, -, -, action, flags
 _IFLA_IFNAME = 3
 _IFLA_MTU = 4
 _IFA_ADDRESS = 1
 _IFA_LOCAL = 2
-_FRA_PRIORITY = 6
-_FRA_TABLE = 15
-_TO_TABLE = 1
 _UP = 0x1
 _LOWER_UP = 0x10000
-_VERSIONS = {2: 4, 10: 6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +27,6 @@ class LinkFacts:
     up: bool
     carrier: bool
     mtu_octets: int
-
-
-@dataclass(frozen=True, slots=True)
-class RuleFacts:
-    """A rule that looks up a table; `family` 4 or 6."""
-
-    family: int
-    priority: int
-    table: int
 
 
 def links(requests: Requests) -> dict[str, LinkFacts]:
@@ -66,16 +51,4 @@ def addresses(requests: Requests) -> set[tuple[str, IPv4Interface | IPv6Interfac
         device = device_name(index)
         if address is not None and device is not None:
             found.add((device, ip_interface(f"{address}/{length}")))
-    return found
-
-
-def rules(requests: Requests) -> set[RuleFacts]:
-    """Rules of both families that look up a table, whatever else they ask for."""
-    found = set()
-    for message in requests.dump("rules", _RTM_GETRULE, _RULE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
-        family, _dst, _src, _tos, table, _, _, action, _flags = _RULE.unpack_from(message.payload)
-        values = attributes(message.payload, _RULE.size)
-        if action == _TO_TABLE and family in _VERSIONS:
-            priority = number_of(values.get(_FRA_PRIORITY))
-            found.add(RuleFacts(_VERSIONS[family], priority, number_of(values.get(_FRA_TABLE), table)))
     return found

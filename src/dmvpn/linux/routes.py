@@ -2,6 +2,7 @@
 
 import errno
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -29,6 +30,11 @@ RTM_DELROUTE = 25
 RTM_GETROUTE = 26
 TABLE_MAIN = 254
 TABLE_LOCAL = 255
+# Shortcuts stand in the main table, so that no packet pays for a rule, and longer prefixes go before them, whoever has
+# them. RTPROT_REDIRECT says what they are, and is what zebra and BIRD pass over (rt_netlink.c, krt): a routing daemon
+# that saw one would take it for better than what it has learned itself. FRR's own routes have the metric 20.
+SHORTCUT_PROTOCOL = 1
+SHORTCUT_METRIC = 10
 _RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
 _RTNH = struct.Struct("=HBBi")  # length, flags, hops, ifindex
 _AF_INET = 2
@@ -49,7 +55,6 @@ _RTA_TABLE = 15
 _RTA_VIA = 18
 _RTA_NH_ID = 30
 _RTAX_MTU = 2
-_MAXIMUM_HEADER_TABLE = 255
 
 
 class RouteKind(Enum):
@@ -79,13 +84,13 @@ class RouteRow:
     nexthop_id: int = 0  # the kernel's next hop object, 0: none (ip-nexthop(8))
 
 
-class Routes:
-    """Installs and removes routes of one table and route protocol. Each call is done when it returns."""
+class Shortcuts:
+    """Installs and removes routes into tunnels of ours, beside those of routing. Each call is done when it returns."""
 
-    def __init__(self, table: int, route_protocol: int) -> None:
+    def __init__(self, devices: Iterable[str]) -> None:
+        """`devices` are the tunnels: another network of this router has shortcuts too."""
         self._requests = Requests()
-        self._table = table
-        self._route_protocol = route_protocol
+        self._devices = frozenset(devices)
 
     def close(self) -> None:
         self._requests.close()
@@ -97,49 +102,41 @@ class Routes:
         self.close()
 
     def install(self, prefix: Network, gateway: Address, device: str, mtu_octets: int | None = None) -> None:
-        """`prefix via gateway dev device onlink`, in place of what the table has for it. Raises Fault."""
-        payload = _RTMSG.pack(
-            family_of(prefix.version), prefix.prefixlen, 0, 0,
-            *self._header_table(), self._route_protocol, _SCOPE_UNIVERSE, _RTN_UNICAST, _FLAG_ONLINK,
-        )  # fmt: skip
-        payload += self._destination(prefix)
+        """`prefix via gateway dev device onlink`, in place of the shortcut that is there. Raises Fault."""
+        payload = _of_shortcut(prefix, _SCOPE_UNIVERSE, _RTN_UNICAST, _FLAG_ONLINK)
         payload += attribute(_RTA_OIF, struct.pack("=i", device_index(device)))
         payload += attribute(_RTA_GATEWAY, gateway.packed)
         if mtu_octets is not None:
             payload += attribute(_RTA_METRICS, attribute(_RTAX_MTU, struct.pack("=I", mtu_octets)))
-        where = f"route {prefix} via {gateway} dev {device} table {self._table}"
+        where = f"route {prefix} via {gateway} dev {device}"
         self._requests.ask(where, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, payload)
 
     def remove(self, prefix: Network) -> None:
-        """Take our route of this prefix away; one that is not there is no fault. Raises Fault."""
-        payload = _RTMSG.pack(
-            family_of(prefix.version), prefix.prefixlen, 0, 0,
-            *self._header_table(), self._route_protocol, _SCOPE_NOWHERE, 0, 0,
-        )  # fmt: skip
+        """Take the shortcut of this prefix away; one that is not there is no fault. Raises Fault."""
+        payload = _of_shortcut(prefix, _SCOPE_NOWHERE, 0, 0)
         try:
-            self._requests.ask(
-                f"route {prefix} table {self._table}", RTM_DELROUTE, 0, payload + self._destination(prefix)
-            )
+            self._requests.ask(f"route {prefix}", RTM_DELROUTE, 0, payload)
         except NetlinkRefusal as refusal:
             if refusal.errno not in (errno.ESRCH, errno.ENOENT):
                 raise
 
     def ours(self) -> tuple[RouteRow, ...]:
-        """The routes of our table and protocol, both families."""
-        found = []
-        for family in (_AF_INET, _AF_INET6):
-            for row in dump(self._requests, family, self._table):
-                if row.protocol == self._route_protocol:
-                    found.append(row)
-        return tuple(found)
+        """The shortcuts into our tunnels, both families."""
+        rows = (row for family in (_AF_INET, _AF_INET6) for row in dump(self._requests, family, TABLE_MAIN))
+        return tuple(row for row in rows if is_shortcut(row) and row.device in self._devices)
 
-    def _header_table(self) -> tuple[int]:
-        return (self._table if self._table <= _MAXIMUM_HEADER_TABLE else 0,)
 
-    def _destination(self, prefix: Network) -> bytes:
-        return attribute(_RTA_DST, prefix.network_address.packed) + attribute(
-            _RTA_TABLE, struct.pack("=I", self._table)
-        )
+def is_shortcut(row: RouteRow) -> bool:
+    """Whether it is one of ours, of whichever network."""
+    return row.protocol == SHORTCUT_PROTOCOL and row.table == TABLE_MAIN
+
+
+def _of_shortcut(prefix: Network, scope: int, kind: int, flags: int) -> bytes:
+    head = _RTMSG.pack(
+        family_of(prefix.version), prefix.prefixlen, 0, 0, TABLE_MAIN, SHORTCUT_PROTOCOL, scope, kind, flags
+    )
+    destination = attribute(_RTA_DST, prefix.network_address.packed)
+    return head + destination + attribute(_RTA_PRIORITY, struct.pack("=I", SHORTCUT_METRIC))
 
 
 def dump(requests: Requests, family: int, table: int) -> tuple[RouteRow, ...]:

@@ -1,4 +1,4 @@
-"""The best route of every prefix outside our own tables, and the links: told as they change.
+"""The best route of every prefix, shortcuts left out, and the links: told as they change.
 
 The kernel does not announce everything: IPv4 routes vanish without a word when their device goes down or their source
 address goes (fib_flush), and so do routes of a removed next hop object. At such moments, and after an overflow, the
@@ -7,6 +7,7 @@ tables are read again and the difference is told.
 
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dmvpn.linux import routes
@@ -75,12 +76,18 @@ RouteEvent = BestRoute | NoRoute | LinkChanged | LinkGone
 
 class RouteWatch:
     """Watches `tables`, the first of which wins over the next for a prefix of the same length, as the rules have it.
+    What `without` is true for is passed over.
 
     For loop.add_reader(). start() gives what is there, read() what has changed since. `overflows` counts lost events.
     """
 
-    def __init__(self, tables: tuple[int, ...] = (TABLE_LOCAL, TABLE_MAIN)) -> None:
+    def __init__(
+        self,
+        tables: tuple[int, ...] = (TABLE_LOCAL, TABLE_MAIN),
+        without: Callable[[RouteRow], bool] = routes.is_shortcut,
+    ) -> None:
         self._rank = {table: rank for rank, table in enumerate(tables)}
+        self._without = without
         self._requests = Requests()
         self._events = Events(
             (
@@ -146,7 +153,7 @@ class RouteWatch:
         if message.kind not in (RTM_NEWROUTE, RTM_DELROUTE):
             return
         row = routes.decode(message)
-        if row is None or row.table not in self._rank:
+        if row is None or row.table not in self._rank or self._without(row):
             return
         rows = self._rows.setdefault(row.prefix, [])
         if message.kind == RTM_DELROUTE:
@@ -191,6 +198,8 @@ class RouteWatch:
         for table in self._rank:
             for family in (socket.AF_INET, socket.AF_INET6):
                 for row in routes.dump(self._requests, family, table):
+                    if self._without(row):
+                        continue
                     self._rows.setdefault(row.prefix, []).append(row)
         touched |= dict.fromkeys(self._rows)
         return (*events, *self._settle(touched))

@@ -1,11 +1,15 @@
-"""Ways to transport addresses on the kernel plane: a route for each peer with an SA, so that its policy is looked up.
+"""The way to transport addresses on the kernel plane: a route of their range, so that a peer's policy is looked up.
 
 strongSwan installs none for selectors of one protocol (kernel_netlink_ipsec.c, "the selector is not for a specific
 protocol/port"). ESP's own addresses decide where a packet leaves, so the device only has to be up and must not be lo.
 Ours is the tunnel's own: GRE that no policy takes is sent back into it, where the kernel ends it as a loop
 (ip_tunnel_xmit, counted as a collision; another cloud's at a next hop that nobody answers for). An uplink would carry
-it away in clear, and these routes outlive charon. Where there are several tunnels each is a way: the kernel takes those
+it away in clear, and this route outlives charon. Where there are several tunnels each is a way: the kernel takes that
 of a device that goes down away, and what the others carry must not end with it.
+
+It is in the main table, for all peers at once: a table for it needs a rule, and with any rule that is not the kernel's
+own all forwarding costs an eighth more (docs/bench.md). zebra reads the metric's high octet as the administrative
+distance (FRR manual, "Kernel routes"), so the route is nothing to it, as the unreachable one behind it is not.
 """
 
 import errno
@@ -16,6 +20,7 @@ from dmvpn.errors import Fault
 from dmvpn.linux import routes
 from dmvpn.linux.netlink import (
     NLM_F_CREATE,
+    NLM_F_EXCL,
     NLM_F_REPLACE,
     Address,
     NetlinkRefusal,
@@ -24,30 +29,28 @@ from dmvpn.linux.netlink import (
     device_index,
     family_of,
 )
-from dmvpn.linux.routes import RTM_DELROUTE, RTM_NEWROUTE
+from dmvpn.linux.routes import RTM_NEWROUTE, Network, RouteKind, RouteRow
 
 _RTMSG: Final = struct.Struct("=BBBBBBBBI")
 _SCOPE_LINK: Final = 253
-_SCOPE_NOWHERE: Final = 255
 _UNICAST: Final = 1
 _DESTINATION: Final = 1
 _OIF: Final = 4
 _PRIORITY: Final = 6
 _PREFSRC: Final = 7
 _METRICS: Final = 8
-_TABLE: Final = 15
 _METRIC_MTU: Final = 2
-_WAYS_LIMIT: Final = 4096  # more than there can be devices of ours
+FIRST_METRIC: Final = 0xFF001000  # before the unreachable route of the range, and of the distance 255 as that is
 _MTU_OCTETS: Final = 65520  # no limit (IP_MAX_MTU): otherwise the tunnel's MTU would limit its own outer packets
 
 
 class TransportRoutes:
-    """Host routes in charon's table, marked as ours. Each call is done when it returns."""
+    """The range's routes in the main table, one for each device, marked as ours. Each call is done when it returns."""
 
-    def __init__(self, table: int, route_protocol: int, own: Address, devices: tuple[str, ...]) -> None:
-        """`own` is our transport address, `devices` are mGRE devices, at least one."""
+    def __init__(self, reach: Network, route_protocol: int, own: Address, devices: tuple[str, ...]) -> None:
+        """`reach` is the transport range, `own` our address in it, `devices` are mGRE devices, at least one."""
         self._requests = Requests()
-        self._table = table
+        self._reach = reach
         self._route_protocol = route_protocol
         self._own = own
         self._devices = devices
@@ -61,52 +64,58 @@ class TransportRoutes:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def install(self, peer: Address) -> None:
-        """GRE to `peer` leaves with our own transport address, which its policy is for. Raises Fault.
+    def install(self) -> None:
+        """GRE to a peer leaves with our own transport address, which its policy is for. Raises Fault.
 
         All that can be is installed, whatever the kernel says to one: it takes none into a device that is down.
         """
+        self._install(NLM_F_CREATE | NLM_F_REPLACE)
+
+    def restore(self) -> None:
+        """What somebody has taken away comes back; where nothing is missing nobody hears of a change. Raises Fault."""
+        self._install(NLM_F_CREATE | NLM_F_EXCL)
+
+    def _install(self, flags: int) -> None:
         faults: list[Fault] = []
-        for metric, device in enumerate(self._devices):
+        for metric, device in enumerate(self._devices, FIRST_METRIC):
             try:
-                self._install(peer, device, metric)
+                self._requests.ask(f"route {self._reach} dev {device}", RTM_NEWROUTE, flags, self._row(device, metric))
+            except NetlinkRefusal as refusal:
+                if refusal.errno != errno.EEXIST:
+                    faults.append(refusal)
             except Fault as fault:
                 faults.append(fault)
         if faults:
             raise faults[0]
 
-    def _install(self, peer: Address, device: str, metric: int) -> None:
-        payload = self._head(peer, _SCOPE_LINK, _UNICAST)
+    def _row(self, device: str, metric: int) -> bytes:
+        payload = _RTMSG.pack(
+            family_of(self._reach.version),
+            self._reach.prefixlen,
+            0,
+            0,
+            routes.TABLE_MAIN,
+            self._route_protocol,
+            _SCOPE_LINK,
+            _UNICAST,
+            0,
+        )
+        payload += attribute(_DESTINATION, self._reach.network_address.packed)
         payload += attribute(_OIF, struct.pack("=i", device_index(device)))
         payload += attribute(_PRIORITY, struct.pack("=I", metric))
         payload += attribute(_PREFSRC, self._own.packed)
-        payload += attribute(_METRICS, attribute(_METRIC_MTU, struct.pack("=I", _MTU_OCTETS)))
-        self._requests.ask(self._where(peer), RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, payload)
+        return payload + attribute(_METRICS, attribute(_METRIC_MTU, struct.pack("=I", _MTU_OCTETS)))
 
-    def remove(self, peer: Address) -> None:
-        """From now on the range's unreachable route counts; one that is not there is no fault. Raises Fault."""
-        try:
-            for _ in range(_WAYS_LIMIT):  # each request takes one away
-                self._requests.ask(self._where(peer), RTM_DELROUTE, 0, self._head(peer, _SCOPE_NOWHERE, 0))
-        except NetlinkRefusal as refusal:
-            if refusal.errno not in (errno.ESRCH, errno.ENOENT):
-                raise
+    def missing(self) -> tuple[str, ...]:
+        """The devices without their route."""
+        there = {
+            row.device
+            for row in routes.dump(self._requests, family_of(self._reach.version), routes.TABLE_MAIN)
+            if is_transport_route(row, self._reach)
+        }
+        return tuple(device for device in self._devices if device not in there)
 
-    def peers(self) -> frozenset[Address]:
-        """Who has such a route."""
-        family = family_of(self._own.version)
-        return frozenset(
-            row.prefix.network_address
-            for row in routes.dump(self._requests, family, self._table)
-            if row.protocol == self._route_protocol and row.prefix.num_addresses == 1
-        )
 
-    def _where(self, peer: Address) -> str:
-        return f"route {peer} table {self._table}"
-
-    def _head(self, peer: Address, scope: int, kind: int) -> bytes:
-        header_table = self._table if self._table < 256 else 0
-        head = _RTMSG.pack(
-            family_of(peer.version), peer.max_prefixlen, 0, 0, header_table, self._route_protocol, scope, kind, 0
-        )
-        return head + attribute(_DESTINATION, peer.packed) + attribute(_TABLE, struct.pack("=I", self._table))
+def is_transport_route(row: RouteRow, reach: Network) -> bool:
+    """Whether it is of this module: it leads to no network, and no answer of NHRP's may follow from it."""
+    return row.prefix == reach and row.kind is RouteKind.UNICAST and row.metric >= FIRST_METRIC

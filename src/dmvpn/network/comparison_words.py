@@ -219,8 +219,6 @@ WORDS: Mapping[type, Mapping[str, str | None]] = {
     StaticRoute: {"prefix": None, "via": "next hop", "device": "device"},
     Opening: {"why": None, "protocol": None, "ports": None, "devices": "devices"},
     Registry: {
-        "shortcut_table": "table of shortcuts",
-        "shortcut_priority": "priority of shortcuts",
         "ike_table": "table of IKE",
         "ike_priority": "priority of IKE",
         "ike_mark": "mark of IKE",

@@ -57,14 +57,12 @@ class Mark:
 class Registry:
     """Every routing table, rule priority and mark we use, once. Tables and priorities are numbers as in ip-rule(8)."""
 
-    shortcut_table: int
-    shortcut_priority: int  # before main (32766), after charon's
-    ike_table: int  # ways to peers' transport addresses: charon's into its TUN, dmvpnd's into the mGRE device
-    ike_priority: int
+    ike_table: int  # charon's ways to peers' transport addresses into its TUN, on the userspace plane
+    ike_priority: int  # before main (32766)
     ike_mark: Mark  # charon's own sockets, of every network alike: they must not go into any network's TUN
     ipsec_device: str  # another name of charon's TUN, which the kernel calls ipsec0, ipsec1 as they come
     ipsec_group: int  # its device group, ip-link(8): what the guards know it by
-    route_protocol: int  # rtm_protocol of everything dmvpnd installs
+    route_protocol: int  # rtm_protocol of all routes of ours but shortcuts (linux/routes.py)
     uplink_priority: int  # of the first of a few rules in a row: ways that main knows, then marks, then sources
     uplink_mask: int  # the field that says which uplink a packet and its connection belong to
     uplink_tables: int  # the first of as many tables as the mask has values: all that uplinks may ever have

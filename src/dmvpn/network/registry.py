@@ -13,8 +13,7 @@ DEVICE_OCTETS = 15  # IFNAMSIZ less its NUL, linux/if.h
 
 UPLINKS_LIMIT = 255  # values of the mark's field but 0
 
-_TABLES = (420_000, 10_000)  # first and count: far from rt_tables(5) names and from what people pick by hand
-_IKE_TABLES = (430_000, 10_000)
+_IKE_TABLES = (430_000, 10_000)  # first and count: far from rt_tables(5) names and from what people pick by hand
 _UPLINK_TABLES = (440_000, 1_000)  # of these, a run of 256 for each network
 _DEVICE_GROUPS = (420_000, 10_000)
 _NFLOG_GROUPS = (20_000, 20_000)  # of 16 bits, linux/netfilter/nfnetlink_log.h
@@ -35,10 +34,6 @@ def _shortened(whole: str) -> str:
 def registry(network: str) -> Registry:
     """The numbers of one network."""
     return Registry(
-        shortcut_table=_number(_TABLES, f"table {network}"),
-        # After charon's rule, so that a shortcut never catches a transport address; before main and before what sends
-        # internal prefixes to main.
-        shortcut_priority=300,
         ike_table=_number(_IKE_TABLES, f"ike {network}"),
         ike_priority=220,
         # The upper byte: awall and people use small numbers. One for all networks: what a charon sends itself goes to
@@ -47,7 +42,7 @@ def registry(network: str) -> Registry:
         ipsec_device=_shortened(f"{network}.ipsec"),  # the point: a cloud's device has none
         ipsec_group=_number(_DEVICE_GROUPS, f"group {network}"),
         route_protocol=79,
-        # After shortcuts; marks and sources must not lead internal packets to an ISP, so main's own ways go first.
+        # Marks and sources must not lead internal packets to an ISP, so main's own ways go first.
         uplink_priority=400,
         uplink_mask=0x00FF0000,
         uplink_tables=_first_uplink_table(network),

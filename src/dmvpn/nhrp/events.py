@@ -106,7 +106,7 @@ class Egress(StrEnum):
 
 @value
 class RouteChanged:
-    """The best route of a prefix outside the shortcut table; a whole dump is the same input for each row."""
+    """The best route of a prefix but for shortcuts; a whole dump is the same input for each row."""
 
     prefix: Network
     egress: Egress
@@ -204,7 +204,7 @@ class UnbindNeighbour:
 
 @value
 class InstallRoute:
-    """A shortcut: `prefix` via `gateway` (whose neighbour entry is bound) in the shortcut table."""
+    """A shortcut: `prefix` via `gateway` (whose neighbour entry is bound), before any other of this length."""
 
     prefix: Network
     gateway: Address

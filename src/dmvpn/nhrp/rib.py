@@ -66,7 +66,7 @@ class Rib:
     def narrow(self, prefix: Network, destination: Address, cuts: Callable[[Route], bool]) -> Network:
         """The widest part of `prefix` around `destination` without a more specific route that `cuts`.
 
-        A shortcut stands before the main table: a wider one would take packets from a better route.
+        Whoever is behind that route has the better way there.
         """
         narrowed = prefix
         for route in [route for route in self.inside(prefix) if cuts(route)]:

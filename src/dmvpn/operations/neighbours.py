@@ -157,7 +157,7 @@ def _meets(one: Network, others: tuple[Network, ...]) -> bool:
 
 def _numbers(plan: Plan) -> set[tuple[str, int]]:
     registry = plan.registry
-    found = {("table", registry.shortcut_table), ("table", registry.ike_table), ("group", registry.ipsec_group)}
+    found = {("table", registry.ike_table), ("group", registry.ipsec_group)}
     for cloud in plan.clouds:
         found |= {("log", number) for number in (cloud.nflog_group, cloud.multicast_group) if number}
     return found

@@ -14,6 +14,7 @@ from dmvpn.errors import Fault, WrongInput
 from dmvpn.linux.echo import Echo, Pinger
 from dmvpn.linux.netlink import Requests
 from dmvpn.linux.route_lookup import lookup
+from dmvpn.linux.routes import is_shortcut
 from dmvpn.network.plan import Plan
 from dmvpn.operations import reading
 from dmvpn.operations.here import Here
@@ -170,13 +171,12 @@ def ping(here: Here, name: str, *, count: int, interval_s: float, timeout_s: flo
     """
     target = place(here, name)
     own = _own_plan(here)
-    table = own.registry.shortcut_table
     # From the site's network where there is one: that is the traffic whose path matters.
     pinger = Pinger(target.target, own.lans[0].address.ip if own.lans else None)
     requests = Requests()
     try:
         for sequence in range(1, count + 1):
-            way_out = _way_out(requests, target, table)
+            way_out = _way_out(requests, target)
             try:
                 pinger.send(sequence)
             except Fault as fault:
@@ -211,11 +211,11 @@ def way_back(ttl: int) -> str:
     return "via hub" if hops == 1 else f"via {hops} routers"
 
 
-def _way_out(requests: Requests, place: Place, shortcut_table: int) -> str:
+def _way_out(requests: Requests, place: Place) -> str:
     row = lookup(requests, place.target)
     if row is None:
         return "no route"
-    if row.table == shortcut_table or row.gateway in (None, place.target, place.overlay):
+    if is_shortcut(row) or row.gateway in (None, place.target, place.overlay):
         return "direct"
     return "via hub"
 

@@ -30,8 +30,6 @@ def render(plan: Plan, layout: Layout) -> Rendered:
         "serves": [str(prefix) for prefix in plan.serves],
         "ike": _ike(plan.ike),
         "registry": {
-            "shortcut_table": plan.registry.shortcut_table,
-            "ike_table": plan.registry.ike_table,
             "route_protocol": plan.registry.route_protocol,
             "uplink_priority": plan.registry.uplink_priority,
             "uplink_mask": plan.registry.uplink_mask,

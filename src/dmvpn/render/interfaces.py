@@ -104,8 +104,6 @@ def _bond(bond: Bond) -> dict[str, Any]:
 
 def _rules(plan: Plan) -> Iterator[dict[str, Any]]:
     registry = plan.registry
-    for version in (4, 6) if _has_ipv6(plan) else (4,):
-        yield {"priority": registry.shortcut_priority, "table": registry.shortcut_table, "family": version}
     # A policy's marks are for rules of the machine's own, which nothing internal may follow. With several uplinks such
     # a rule stands before marks of ours anyway: it is dmvpn.linux.uplink_tables'.
     if plan.policy is not None and plan.policy.marks and len(plan.uplinks) < 2:
@@ -156,15 +154,16 @@ def _refuse_equal_keys(clouds: tuple[Cloud, ...]) -> None:
 def _policies(plan: Plan) -> Iterator[dict[str, Any]]:
     """XFRM policies under charon's: when charon's are gone these are what is left, and they block. ip-xfrm(8).
 
-    By address for GRE between transport addresses; by the cloud's key for all its GRE, whatever the addresses: a packet
+    What is forwarded is held against those for "out" as well; "fwd" would only have each packet looked up once more. By
+    address for GRE between transport addresses; by the cloud's key for all its GRE, whatever the addresses: a packet
     in clear for the mGRE device, which has no address of its own, and a foreign peer's without its SA.
     """
     closed = [cloud for cloud in plan.clouds if cloud.plane is Plane.KERNEL and cloud.encrypted]
     if not closed:
         return
     ours = str(plan.transport_range)
-    yield from ({"direction": direction, "destination": ours} for direction in ("out", "in", "fwd"))
-    yield from ({"direction": direction, "source": ours} for direction in ("out", "in", "fwd"))
+    yield from ({"direction": direction, "destination": ours} for direction in ("out", "in"))
+    yield from ({"direction": direction, "source": ours} for direction in ("out", "in"))
     for cloud in closed:
         yield from ({"direction": direction, "gre_key": cloud.gre_key or 0} for direction in ("out", "in"))
 

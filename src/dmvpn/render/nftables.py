@@ -30,6 +30,7 @@ USED_SIZE = 16384
 
 MULTICAST = {"ip": "224.0.0.0/4", "ip6": "ff00::/8"}
 _OTHER = "meta l4proto != gre"
+_SYN = "tcp flags syn / syn,rst"
 # Behind what drops: a packet that a policy refuses uses nothing, and is no detour.
 LAST = "filter + 20"
 # BFD (RFC 5881, RFC 5883), OSPF: between routers only, as is BGP.
@@ -129,12 +130,12 @@ def _guards(plan: Plan) -> list[str]:
         *(f"\t\t{clear_out} {_with_key(key)} {gre} {drop_out}" for key in keys),
         "\t}",
         "\tchain guard_in {",
-        "\t\ttype filter hook prerouting priority raw; policy accept;",
+        "\t\ttype filter hook input priority raw; policy accept;",
         f"\t\t{_OTHER} return",
         f"\t\t{safe_in} return",
         f"\t\t{clear_in} {gre} {family} daddr {ours} {drop_in}",
         f"\t\t{clear_in} {gre} {family} saddr {ours} {drop_in}",
-        *(f"\t\t{clear_in} {_with_key(key)} {gre} fib daddr type local {drop_in}" for key in keys),
+        *(f"\t\t{clear_in} {_with_key(key)} {gre} {drop_in}" for key in keys),
         "\t}",
     ]
 
@@ -212,33 +213,36 @@ def _use(cloud: Cloud, family: str) -> str:
 
 
 def _through(plan: Plan) -> list[str]:
-    """What is forwarded: nothing between transport addresses, and what goes into a tunnel or comes out of one."""
+    """What is forwarded: nothing between transport addresses, and what goes into a tunnel or comes out of one.
+
+    Tunnels first, since that is what a router carries. Into one nothing can be smuggled: it is no way to a transport
+    address, and XFRM's policies block what has one.
+    """
     family, ours = _transport(plan)
     drop = "counter name transport_forwarded drop"
     lines: list[str] = []
-    ways: list[str] = []
     for cloud in plan.clouds:
         name, device = word(cloud.name, "cloud"), word(cloud.device, "device")
+        others = [other for other in plan.clouds if other is not cloud]
         lines += [
             *_clamp(cloud),
             *_hairpin(cloud),
             f"\tchain to_{name} {{",
             *([f'\t\tiifname "{device}" jump hairpin_{name}'] if cloud.nhrp.redirect else []),
             *_forwarded(cloud),
-            f"\t\tmeta l4proto tcp goto clamp_{name}",
+            *(f'\t\tiifname "{word(other.device, "device")}" {_SYN} jump clamp_{other.name}' for other in others),
+            f"\t\t{_SYN} goto clamp_{name}",
             "\t}",
         ]
-        ways += [
-            f'\t\toifname "{device}" jump to_{name}',
-            f'\t\tiifname "{device}" meta l4proto tcp jump clamp_{name}',
-        ]
+    devices = {word(cloud.name, "cloud"): word(cloud.device, "device") for cloud in plan.clouds}
     return [
         *lines,
         "\tchain guard_through {",
         f"\t\ttype filter hook forward priority {LAST}; policy accept;",
+        *(f'\t\toifname "{device}" goto to_{name}' for name, device in devices.items()),
         f"\t\t{family} daddr {ours} {drop}",
         f"\t\t{family} saddr {ours} {drop}",
-        *ways,
+        *(f'\t\tiifname "{device}" {_SYN} goto clamp_{name}' for name, device in devices.items()),
         "\t}",
     ]
 
@@ -297,9 +301,8 @@ def _clamp(cloud: Cloud) -> list[str]:
     name = word(cloud.name, "cloud")
     return [
         f"\tchain clamp_{name} {{",
-        "\t\ttcp flags & syn != syn return",
         *(
-            f"\t\tmeta nfproto {nfproto} tcp flags syn / syn,rst tcp option maxseg size > {mss}"
+            f"\t\tmeta nfproto {nfproto} tcp option maxseg size > {mss}"
             f" tcp option maxseg size set {mss} counter name mss_{name}"
             for nfproto, mss in (("ipv4", cloud.mss_v4_octets), ("ipv6", cloud.mss_v6_octets))
         ),

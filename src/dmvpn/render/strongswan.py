@@ -142,10 +142,19 @@ def _name_script(registry: Registry) -> str:
     return " && ".join(steps)
 
 
+def _routing(plan: Plan) -> tuple[str, ...]:
+    """Its TUN needs routes to what is behind it, and a rule that none of its own packets follows. The kernel plane
+    needs none, and each rule would cost whatever the router forwards (dmvpn.linux.transport_routes).
+    """
+    if plan.clouds[0].plane is Plane.KERNEL:
+        return "  routing_table = 0", "  install_routes = no"
+    return f"  routing_table = {plan.registry.ike_table}", f"  routing_table_prio = {plan.registry.ike_priority}"
+
+
 def _strongswan_conf(plan: Plan) -> str:
     mark = plan.registry.ike_mark
     mark_text = f"{mark.value:#x}/{mark.mask:#x}"
-    # charon must not take an overlay address or its own TUN for a way out, nor look for one in the shortcuts.
+    # charon must not take an overlay address, its own TUN or a shortcut for a way out.
     plane = plan.clouds[0].plane
     own_device = TUN_NAMES if plane is Plane.USERSPACE else ()
     ignored = ", ".join([*own_device, *(word(cloud.device, "device") for cloud in plan.clouds)])
@@ -155,9 +164,7 @@ def _strongswan_conf(plan: Plan) -> str:
         f"  load = {' '.join(PLUGINS[plane])}",
         f"  port = {plan.ike.port}",
         f"  port_nat_t = {plan.ike.nat_port}",
-        f"  routing_table = {plan.registry.ike_table}",
-        f"  routing_table_prio = {plan.registry.ike_priority}",
-        f"  ignore_routing_tables = {plan.registry.shortcut_table}",
+        *_routing(plan),
         f"  interfaces_ignore = {ignored}",
         "  install_virtual_ip = no",
         f"  retransmit_timeout = {RETRANSMIT_S}",
