@@ -76,7 +76,7 @@ def _sysctls(patient: Patient) -> Finding:
     other = []
     for name, value in wanted:
         now = sysctl.sysctl_value(name)
-        if now not in (None, value):  # None: a kernel without it
+        if now is not None and not sysctl.sysctl_holds(name, value):  # None: a kernel without it
             other.append(f"{name} is {now} and shall be {value}")
     if other:
         return HERE.warning("sysctls", "; ".join(other[:4]), "dmvpn apply sets them")

@@ -20,7 +20,7 @@ from dmvpn.linux.netstate_facts import LinkFacts
 from dmvpn.linux.netstate_file import Device, NetState, Route, encode, load, locked
 from dmvpn.linux.netstate_kernel import Kernel
 from dmvpn.linux.netstate_policies import Policies
-from dmvpn.linux.sysctl import sysctl_faults, sysctl_path, sysctl_value
+from dmvpn.linux.sysctl import sysctl_faults, sysctl_holds, sysctl_path, sysctl_value
 
 _LINK_KINDS = {"tap": "tun", "gre": "gre"}  # IFLA_INFO_KIND of each of our kinds
 
@@ -114,7 +114,7 @@ def check(
     _check_routes(wanted, {_slot(route): route for route in routes if route not in before.routes}, neighbours)
     for name, value in wanted.sysctls:
         now = sysctl_value(name)
-        if now is not None and now != value and not os.access(sysctl_path(name), os.W_OK):
+        if now is not None and not sysctl_holds(name, value) and not os.access(sysctl_path(name), os.W_OK):
             with sysctl_faults(name, value):
                 raise OSError(30, f"is {now}, and /proc/sys is read-only here")
 
@@ -241,10 +241,11 @@ def _sysctls(wanted: NetState) -> tuple[str, ...]:
     """Written only when different. One of a device that we made may not be writable: that is a warning."""
     warnings = []
     values = dict(wanted.sysctls)
-    before = {name: now for name in values if (now := sysctl_value(name)) not in (None, values[name])}
+    others = [name for name, value in values.items() if not sysctl_holds(name, value)]
+    before = {name: now for name in others if (now := sysctl_value(name)) is not None}
     sysctl_memory.remember(wanted.state.parent, before, values)
     for name, value in values.items():
-        if sysctl_value(name) == value:
+        if sysctl_holds(name, value):  # asked again, since ip_forward sets others
             continue
         try:
             with sysctl_faults(name, value):

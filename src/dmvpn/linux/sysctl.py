@@ -7,6 +7,9 @@ from pathlib import Path
 
 from dmvpn.errors import Fault
 
+_ALL_RP_FILTER = "net.ipv4.conf.all.rp_filter"
+_STRICT, _LOOSE = "1", "2"
+
 
 def sysctl_path(name: str) -> Path:
     """sysctl(8): dots separate; a slash stands for a dot within a device's name."""
@@ -19,6 +22,19 @@ def sysctl_value(name: str) -> str | None:
         return " ".join(sysctl_path(name).read_text().split())
     except OSError:
         return None
+
+
+def sysctl_holds(name: str, value: str) -> bool:
+    """Whether the setting is as it is wanted to be.
+
+    The kernel takes the greater of `all` and the device's rp_filter (ip-sysctl): 2, loose, in `all` is wanted against
+    devices that are strict. Where none is, nor any that comes will be, it would only have each packet's source looked
+    up, which costs the kernel plane a fiftieth (docs/bench.md).
+    """
+    if name != _ALL_RP_FILTER or value != _LOOSE:
+        return sysctl_value(name) == value
+    settings = sysctl_path(name).parent.parent.glob("*/rp_filter")
+    return sysctl_value(name) == value or _STRICT not in {one.read_text().strip() for one in settings}
 
 
 @contextmanager
