@@ -23,7 +23,7 @@ from dmvpn.errors import Fault
 from dmvpn.linux import kernel_facts
 
 PARTS: Final = ("hub", "first", "death", "throughput")
-PAIRS: Final = 5  # of TCP runs, for each run asked for: one says little
+TURNS: Final = 5  # TCP runs of each way, for each run asked for: one says little
 
 
 def measure(console: Console, parts: Sequence[str], runs: int, sizes: Sequence[int], tcp_s: float) -> int:
@@ -136,30 +136,31 @@ class WayRun:
 
 
 def _throughput(console: Console, runs: int, tcp_s: float) -> list[WayRun]:
-    """Both stand side by side and carry in turns, A B B A: the machine's other work hits both alike."""
+    """All stand side by side and carry in turns, there and back: the machine's other work hits them alike."""
     found: list[WayRun] = []
     with ExitStack() as stages:
         ready = []
         for way in kernel_ways.WAYS:
-            stage = stages.enter_context(Stage(way.name.split()[0]))
+            stage = stages.enter_context(Stage(way.name.replace(" ", "")))
             way.set_up(stage)
             load.reach(stage)
             load.tcp(stage, tcp_s)  # the first one is not counted: caches, neighbours, and ESP's first packets
             ready.append((way, stage))
-        for pair in range(PAIRS * runs):
-            for way, stage in ready if pair % 2 == 0 else reversed(ready):
+        for turn in range(TURNS * runs):
+            for way, stage in ready if turn % 2 == 0 else reversed(ready):
                 run = load.tcp(stage, tcp_s)
                 found.append(WayRun(way.name, run))
                 console.print(f"{way.name}: {run.mbit_per_s:,.1f} Mbit/s, {run.retransmits} segments again")
-    bare, plane = ([run.tcp.mbit_per_s for run in found if run.way == way.name] for way in kernel_ways.WAYS)
+    figures = {way.name: [run.tcp.mbit_per_s for run in found if run.way == way.name] for way in kernel_ways.WAYS}
+    bare = figures[kernel_ways.WAYS[0].name]
     table = Table(title="TCP through the kernel plane, and through bare GRE with ESP")
-    for column in ("way", "Mbit/s"):
+    for column in ("way", "Mbit/s", "ratio of the medians", f"ratio, turn by turn, {len(bare)} turns"):
         table.add_column(column)
-    for way, figures in zip(kernel_ways.WAYS, (bare, plane), strict=True):
-        table.add_row(f"{way.name}\n{way.what}", spread(figures, 1))
-    ratios = [ours / theirs for ours, theirs in zip(plane, bare, strict=True)]
-    table.add_row("ratio of the medians", f"{statistics.median(plane) / statistics.median(bare):.3f}")
-    table.add_row(f"ratio, pair by pair, {len(ratios)} pairs", spread(ratios, 3))
+    for way in kernel_ways.WAYS:
+        ours = figures[way.name]
+        ratio = f"{statistics.median(ours) / statistics.median(bare):.3f}"
+        by_turn = spread([one / other for one, other in zip(ours, bare, strict=True)], 3)
+        table.add_row(f"{way.name}\n{way.what}", spread(ours, 1), ratio, by_turn)
     console.print(table)
     return found
 

@@ -2,10 +2,13 @@
 
 Bare: an mGRE device, one SA in each direction, one policy in each direction. The plane: the same path as `dmvpn apply`
 makes it, with charon's SAs and table, XFRM's block policies, and the rule set with its guards, log, sets and MSS clamp.
-dmvpnd has no part in the path of a packet; what it sets for the peer (neighbour entry, way to its transport address)
-is set here.
+dmvpnd has no part in the path of a packet; what it sets for the peer (neighbour entry, way to transport addresses) is
+set here. Two more ways are the plane without parts of what keeps it closed: what these cost.
+
+All devices receive with GRO, as network cards do and a veth does not of itself.
 """
 
+import json
 import sys
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -39,7 +42,13 @@ def _towards(router: Node, device: str, peer: int) -> None:
     router.ip(f"route replace 10.1.{peer}.0/24 via 10.255.1.{peer} dev {device} onlink")
 
 
+def _receive_offload(stage: Stage) -> None:
+    for node in stage.nodes:
+        node.run((sys.executable, "-m", "bench.offload", "gro", *stage.devices(node)))
+
+
 def _bare(stage: Stage) -> None:
+    _receive_offload(stage)
     for own, peer, router in _sides(stage):
         router.ip(f"address add 100.64.0.{own}/32 dev lo")
         router.ip(f"route add 100.64.0.{peer}/32 via 192.0.2.{peer} src 100.64.0.{own}")
@@ -57,6 +66,7 @@ def _bare(stage: Stage) -> None:
 
 
 def _plane(stage: Stage) -> None:
+    _receive_offload(stage)
     plans = secure.plans(stage, Plane.KERNEL)
     for _own, peer, router in _sides(stage):
         layout = Below(plans[router].network, PurePosixPath(stage.directory / router.name))
@@ -77,12 +87,30 @@ def _led(router: Node, plan: Plan) -> None:
     router.run((sys.executable, "-c", _LEAD, str(plan.transport_range), str(plan.transport), _PLANE))
 
 
+def _without_rules(stage: Stage) -> None:
+    _plane(stage)
+    for _own, _peer, router in _sides(stage):
+        router.run(("nft", "flush", "ruleset"))
+
+
+def _without_both(stage: Stage) -> None:
+    _without_rules(stage)
+    for _own, _peer, router in _sides(stage):
+        file = next(Path(stage.directory / router.name).rglob(interfaces.FILE))
+        document = json.loads(file.read_text())
+        file.write_text(json.dumps({**document, "policies": []}))
+        router.run((sys.executable, "-m", "dmvpn.linux.netstate", "apply", str(file)), timeout_s=_START_S)
+
+
+_NEEDS: Final = ((CHARON, "strongswan-charon"), ("swanctl", "strongswan-swanctl"), ("nft", "nftables"))
 WAYS: Final = (
     Way("bare", "kernel GRE and ESP by hand, AES-256-GCM", _bare),
     Way(
         "kernel plane",
         "the same as a router has it: charon, block policies, the whole rule set",
         _plane,
-        ((CHARON, "strongswan-charon"), ("swanctl", "strongswan-swanctl"), ("nft", "nftables")),
+        _NEEDS,
     ),
+    Way("without rules", "the plane with its rule set flushed", _without_rules, _NEEDS),
+    Way("without both", "and without XFRM policies that block", _without_both, _NEEDS),
 )

@@ -156,6 +156,9 @@ class Stage:
         self.router_a.ip("address add 192.0.2.1/24 dev wan")
         self.router_b.ip("address add 192.0.2.2/24 dev wan")
 
+    def devices(self, node: Node) -> tuple[str, ...]:
+        return ("eth0",) if node in (self.host_a, self.host_b) else ("lan", "wan")
+
     def close(self) -> None:
         for node in self.nodes:
             node.close()

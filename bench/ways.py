@@ -49,8 +49,7 @@ def _segments(stage: Stage) -> None:
     """The same without segmentation offload, so that every packet of the MTU is handled as one."""
     _bare(stage)
     for node in stage.nodes:
-        devices = ("eth0",) if node in (stage.host_a, stage.host_b) else ("lan", "wan")
-        node.run((sys.executable, "-m", "bench.offload", *devices))
+        node.run((sys.executable, "-m", "bench.offload", "off", *stage.devices(node)))
 
 
 def _tap(own: int, peer: int, router: Node) -> None:
