@@ -1,4 +1,4 @@
-"""`python -m bench.offload off|gro DEVICE...`: segmentation and receive offload off, or receive offload on. ethtool(8)"""
+"""`python -m bench.offload off|gro DEVICE...`: segmentation and receive offload off; receive offload on. ethtool(8)"""
 
 import ctypes
 import fcntl
