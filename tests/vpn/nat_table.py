@@ -10,6 +10,8 @@ KINDS = {
 }
 # Those of networks/nat-kernel.yaml: every pair there is one of the pairs above.
 KERNEL_ROUTERS = ("none1", "static1", "kept1", "moved1", "sym1", "twin1", "twin2")
+# Those of networks/nat-kernel-alike.yaml: with them two of each kind meet.
+KERNEL_ALIKE = ("static1", "static2", "kept1", "kept2", "moved1", "moved2", "sym1", "sym2")
 DIRECT, VIA_HUB = "direct", "via hub"
 TABLE = {
     "none": {"none": DIRECT},

@@ -202,6 +202,7 @@ def _own(plan: Plan) -> list[str]:
         *lines,
         "\tchain guard_out {",
         f"\t\ttype filter hook output priority {LAST}; policy accept;",
+        *(["\t\tmeta l4proto esp accept"] if clouds else []),  # most of what such a router sends itself
         "\t\tmeta l4proto gre goto gre_out",
         *(f"\t\t{_by('o', cloud)} goto own_{word(cloud.name, 'cloud')}" for cloud in clouds),
         "\t}",
