@@ -106,6 +106,10 @@ def start_unit(node: LabNode, part: str) -> None:
     node.call(lambda: services().start(unit(part)))
 
 
+def reload_unit(node: LabNode, part: str) -> None:
+    node.call(lambda: services().reload(unit(part)))
+
+
 def restart_unit(node: LabNode, part: str) -> None:
     """A one-shot does its work again."""
     node.call(lambda: services().restart(unit(part)))

@@ -38,6 +38,8 @@ FORGED = 50
 EAST_MOVES = ("198.51.100.2", "198.51.100.3")
 KEY = 1
 REFUSALS = ("XfrmInPolBlock", "XfrmInTmplMismatch", "XfrmInNoPols")
+# A LAN host's own address, another peer's, and our own, which would be a policy's.
+FALSE_SOURCES = ("10.1.11.10", "100.64.0.1", "100.64.0.11")
 
 
 def in_esp(seen: Counter[str]) -> int:
@@ -152,6 +154,20 @@ def forge(lab: Lab, flow: Stream, kept: frozenset[Guard], source: str, target: s
             by_rules=clear_in(east, kept) - rules,
             by_policies=refusals(east) - policies,
         )
+
+
+def smuggle(lab: Lab, flow: Stream) -> None:
+    """A LAN host of east sends GRE to a peer's transport address: not in clear, and not as if it were the router's."""
+    settle(flow, direct, "a direct path")
+    with on_the_wire(lab.node("internet")) as wan, on_the_wire(lab.node("west"), TAP) as tunnel:
+        for source in FALSE_SOURCES:
+            inject(
+                lab.node("east-pc"), source, "100.64.0.12", inner=("10.1.11.10", "10.1.12.10"), key=KEY, packets=FORGED
+            )
+        sent_more(flow, 10)
+        settle(flow, answered, "the stream's next packets")
+        assert wan()["gre_in_clear"] == 0
+        assert tunnel()["icmp"] == 0
 
 
 def clear_in(node: LabNode, kept: frozenset[Guard]) -> int:

@@ -12,7 +12,6 @@ from contextlib import ExitStack
 import pytest
 from fail_closed_lab import (
     ALL,
-    TAP,
     Guard,
     answered,
     counters,
@@ -20,7 +19,6 @@ from fail_closed_lab import (
     flowing,
     guarded_by,
     in_kernel,
-    inject,
     on_the_wire,
     restart_unit,
     send_signal,
@@ -29,7 +27,7 @@ from fail_closed_lab import (
     small_lab,
     start_unit,
 )
-from fail_closed_story import ATTEMPTS, FORGED, KEY, die, forge, in_esp, stop, tell_story, unseen
+from fail_closed_story import ATTEMPTS, FORGED, die, forge, in_esp, smuggle, stop, tell_story, unseen
 
 from dmvpn.lab.running import Lab
 from dmvpn.lab.stream import Stream
@@ -168,15 +166,7 @@ def test_without_the_guards_a_forgery_does_come_in(lab: Lab, flow: Stream) -> No
 
 
 def test_a_lan_host_cannot_smuggle_packets_to_a_transport_address(lab: Lab, flow: Stream) -> None:
-    east = lab.node("east")
-    settle(flow, direct, "a direct path")
-    before = counters(east)["transport_forwarded"]
-    with on_the_wire(lab.node("internet")) as wan, on_the_wire(lab.node("west"), TAP) as tap:
-        inner = ("10.1.11.10", "10.1.12.10")
-        for source in ("10.1.11.10", "100.64.0.1"):
-            inject(lab.node("east-pc"), source, "100.64.0.12", inner=inner, key=KEY, packets=FORGED)
-        sent_more(flow, 10)
-        settle(flow, answered, "the stream's next packets")
-        assert wan()["gre_in_clear"] == 0
-        assert tap()["icmp"] == 0
-    assert counters(east)["transport_forwarded"] + counters(east)["gre_clear_in"] >= before + 2 * FORGED
+    before = counters(lab.node("east"))["transport_forwarded"]
+    smuggle(lab, flow)
+    if not in_kernel():  # there XFRM stops them before they are forwarded
+        assert counters(lab.node("east"))["transport_forwarded"] >= before + FORGED

@@ -24,13 +24,14 @@ from fail_closed_lab import (
     lead_right,
     mislead,
     on_the_wire,
+    reload_unit,
     restart_unit,
     settle,
     small_lab,
     start_unit,
     wait_for,
 )
-from fail_closed_story import ATTEMPTS, FORGED, flush_xfrm, forge, in_esp, stop, tell_story, unseen
+from fail_closed_story import ATTEMPTS, FORGED, flush_xfrm, forge, in_esp, smuggle, stop, tell_story, unseen
 
 from dmvpn.daemon.control import NodeStatus
 from dmvpn.lab.node import LabNode
@@ -141,7 +142,7 @@ def test_the_way_to_peers_comes_back(lab: Lab, flow: Stream) -> None:
     settle(flow, direct, "a direct path to begin with")
     east.run(("ip", "link", "set", TAP, "down"))
     assert way(east).startswith("unreachable")
-    east.run(("ip", "link", "set", TAP, "up"))
+    reload_unit(east, "network")  # the device, and all that the kernel forgot with it but the way to peers
     wait_for(lambda: f"dev {TAP}" in way(east), "the way into the tunnel")
     settle(flow, direct, "a direct path after that")
 
@@ -179,6 +180,10 @@ def test_gre_in_clear_does_not_come_in(lab: Lab, flow: Stream, kept: Guard, sour
 @pytest.mark.wide
 def test_without_the_guards_a_forgery_does_come_in(lab: Lab, flow: Stream) -> None:
     assert forge(lab, flow, frozenset({Guard.ROUTE}), "203.0.113.2", "100.64.0.11").inside == FORGED
+
+
+def test_a_lan_host_cannot_smuggle_packets_to_a_transport_address(lab: Lab, flow: Stream) -> None:
+    smuggle(lab, flow)
 
 
 # ---------------------------------------------------------------- looks
