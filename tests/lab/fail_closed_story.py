@@ -78,7 +78,7 @@ def die(node: LabNode) -> None:
 
 
 def stop(node: LabNode) -> None:
-    """SAs, policies and routes go with it on both planes."""
+    """SAs and policies go with it on both planes, on the userspace plane its routes too."""
     stop_unit(node, "charon")
 
 

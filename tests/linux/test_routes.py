@@ -36,8 +36,8 @@ def test_a_shortcut_is_installed_replaced_and_removed(tap: str, ip: Run, open_ta
         )
         assert shortcuts.ours() == (RouteRow(SITE, RouteKind.UNICAST, tap, SPOKE, 254, 1, 10),)
         assert "via 10.255.1.2" in ip("route", "get", "10.2.0.1"), "it goes before what routing has learned"
-        shortcuts.remove(SITE)
-        shortcuts.remove(SITE)
+        shortcuts.remove(SITE, tap)
+        shortcuts.remove(SITE, tap)
         assert shortcuts.ours() == ()
         assert "via 10.255.1.1" in ip("route", "get", "10.2.0.1"), "routing's own stays"
         assert [row.device for row in others.ours()] == ["other"], "another network's stays"
@@ -56,6 +56,31 @@ def test_a_longer_prefix_goes_before_a_shortcut(tap: str, ip: Run, open_tap: Cal
 
 
 @pytest.mark.kernel
+@pytest.mark.parametrize(("prefix", "hub"), [("10.2.0.0/16", "10.255.1.1"), ("fd00:2::/48", "fd00:255:1::1")])
+def test_somebody_elses_route_is_never_replaced(
+    tap: str, ip: Run, open_tap: Callable[[str], int], prefix: str, hub: str
+) -> None:
+    queue = open_tap(tap)
+    ip("link", "add", "other", "type", "veth", "peer", "name", "far")
+    for device in ("other", "far"):
+        ip("link", "set", device, "up")
+    site, gateway = ip_network(prefix), ip_address(hub)
+    with Shortcuts((tap,)) as shortcuts, Shortcuts(("other",)) as others:
+        ip("route", "add", prefix, "via", hub, "dev", tap, "onlink", "metric", "10", "protocol", "static")
+        with pytest.raises(Fault, match="somebody else's route has this prefix with the metric 10"):
+            shortcuts.install(site, gateway, tap)
+        shortcuts.remove(site, tap)
+        assert "metric 10" in ip(f"-{site.version}", "route", "show", prefix)
+        ip("route", "del", prefix, "metric", "10", "proto", "static")
+        others.install(site, gateway, "other")
+        with pytest.raises(Fault, match="somebody else's route"):
+            shortcuts.install(site, gateway, tap)
+        shortcuts.remove(site, tap)
+        assert [row.prefix for row in others.ours()] == [site], "another network's shortcut"
+    os.close(queue)
+
+
+@pytest.mark.kernel
 def test_an_ipv6_shortcut(tap: str, ip: Run) -> None:
     site, gateway = ip_network("fd00:2::/48"), ip_address("fd00:255:1::2")
     ip("route", "add", "fd00:2::/48", "via", "fd00:255:1::1", "dev", tap, "onlink", "metric", "20", "protocol", "bgp")
@@ -65,7 +90,7 @@ def test_an_ipv6_shortcut(tap: str, ip: Run) -> None:
         (row,) = shortcuts.ours()
         assert (row.prefix, row.gateway, row.device) == (site, ip_address("fd00:255:1::3"), tap)
         assert "via fd00:255:1::3" in ip("route", "get", "fd00:2::1")
-        shortcuts.remove(site)
+        shortcuts.remove(site, tap)
         assert shortcuts.ours() == ()
         assert "via fd00:255:1::1" in ip("route", "get", "fd00:2::1")
 

@@ -84,6 +84,32 @@ def test_what_somebody_took_comes_back_and_nobody_hears_of_it_otherwise(routes: 
 
 
 @pytest.mark.kernel
+def test_a_peer_that_something_longer_would_take_gets_a_route_of_its_own(routes: TransportRoutes, ip: Run) -> None:
+    """A lease of an uplink in 100.64.0.0/10, RFC 6598, with the network's range around it."""
+    peer, other = ip_address("100.64.16.5"), ip_address(PEER)
+    ip("link", "add", "wan", "type", "veth", "peer", "name", "isp")
+    for device in ("wan", "isp"):
+        ip("link", "set", device, "up")
+    ip("address", "add", "100.64.17.2/20", "dev", "wan")
+    routes.install()
+    assert "dev wan" in ip("route", "get", str(peer))
+    assert not routes.leads(peer)
+    for one in (peer, other):
+        routes.lead(one)
+    assert f"{peer} dev tunnel0 src {OWN}" in ip("route", "get", str(peer))
+    assert ip("route", "show", "proto", "79", "100.64.0.12") == "", "the other needs none"
+    assert routes.missing() == ()
+    with TransportRoutes(REACH, 79, OWN, ("tunnel0", "tunnel1")) as next_life:
+        next_life.leave(peer)
+    assert "dev wan" in ip("route", "get", str(peer))
+    routes.leave(other)
+    ip("rule", "add", "priority", "100", "to", str(peer), "table", "4711")
+    ip("route", "add", str(peer), "dev", "wan", "table", "4711")
+    with pytest.raises(Fault, match=r"route to 100\.64\.16\.5: leads elsewhere"):
+        routes.lead(peer)
+
+
+@pytest.mark.kernel
 def test_who_learns_from_routes_still_sees_the_range_unreachable(routes: TransportRoutes, ip: Run) -> None:
     routes.install()
     watch = RouteWatch(without=lambda row: is_transport_route(row, REACH))

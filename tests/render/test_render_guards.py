@@ -88,6 +88,40 @@ def test_in_the_kernel_the_clouds_key_counts_too(namespaces: Namespaces, tmp_pat
     wait_for(lambda: _counters(router)["gre_clear_in"] == 2, "two packets dropped, the host's own GRE not")
 
 
+SEND_UDP = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+    udp.bind((sys.argv[1], 0))
+    udp.sendto(b"x", (sys.argv[2], 9))
+"""
+
+
+@pytest.mark.parametrize("plane", list(Plane))
+def test_nothing_is_forwarded_from_or_to_a_transport_address(
+    namespaces: Namespaces, tmp_path: Path, plane: Plane
+) -> None:
+    """Of any protocol, whatever leads to the range: on the kernel plane the tunnel does."""
+    router, host, cloud = (namespaces.add(name) for name in ("router", "host", "cloud"))
+    for device, there, address in (("eth1", host, "10.1.1"), ("acme-blue", cloud, "10.255.1")):
+        run("ip", "link", "add", device, "netns", router, "type", "veth", "peer", "name", device, "netns", there)
+        for name, last in ((router, 1), (there, 2)):
+            run("ip", "-n", name, "addr", "add", f"{address}.{last}/24", "dev", device)
+            run("ip", "-n", name, "link", "set", device, "up")
+    for name, gateway in ((host, "10.1.1.1"), (cloud, "10.255.1.1")):
+        run("ip", "-n", name, "route", "add", "default", "via", gateway)
+    run("ip", "-n", host, "addr", "add", "100.64.0.11/32", "dev", "lo")
+    for destination in ("100.64.0.0/16", "10.1.12.0/24"):
+        run("ip", "-n", router, "route", "add", destination, "via", "10.255.1.2")
+    run("ip", "netns", "exec", router, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+    stage(_in_kernel() if plane is Plane.KERNEL else plans.hub(), tmp_path)
+    rules = tmp_path / "nftables.nft"
+    rules.write_text(rules.read_text().replace("oiftype ipgre ", "").replace("iiftype ipgre ", ""))
+    run("ip", "netns", "exec", router, "nft", "-f", str(rules))
+    for source, target in (("10.1.1.2", "100.64.0.12"), ("100.64.0.11", "10.1.12.1"), ("10.1.1.2", "10.1.12.1")):
+        run("ip", "netns", "exec", host, sys.executable, "-c", SEND_UDP, source, target)
+    wait_for(lambda: _counters(router)["transport_forwarded"] == 2, "two of the three dropped")
+
+
 def test_multicast_goes_to_dmvpnd_and_traffic_is_noted(namespaces: Namespaces, tmp_path: Path) -> None:
     hub, spoke = namespaces.add("hub"), namespaces.add("spoke")
     run("ip", "link", "add", "acme-blue", "netns", hub, "type", "veth", "peer", "name", "acme-blue", "netns", spoke)

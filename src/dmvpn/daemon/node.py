@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -160,9 +161,9 @@ class Node:
             if not cloud.concerns(up.nbma):
                 cloud.security_down(up.nbma, "its certificate names no address here any more")
         self.learned.learn(up.nbma, claims)
-        if self._transport is not None:
-            with contextlib.suppress(Fault):  # told when links changed, and tried again since
-                self._transport.restore()
+        if self._transport is not None and up.nbma in self.settings.transport_range:
+            self._try_way(self._transport.restore)
+            self._try_way(partial(self._transport.lead, up.nbma))
         for cloud in self.clouds.values():
             if cloud.concerns(up.nbma):
                 with contextlib.suppress(Fault):  # an absent plane is told everything when it connects
@@ -185,6 +186,8 @@ class Node:
         if claims is not None and down.nbma in self.ike.refused:
             forget_router(self.clouds.values(), claims)
         (self.learned.forget if down.nbma in self.ike.refused else self.learned.departed)(down.nbma)
+        if self._transport is not None:
+            self._try_way(partial(self._transport.leave, down.nbma))
 
     def _source(self, nbma: Address, version: int) -> Address | None:
         """From where a peer is called: the best uplink of its cloud that works. Of a single one charon takes care."""
@@ -223,6 +226,12 @@ class Node:
         except Fault as fault:
             log.warning("%s", fault)
             self._leading = self._loop.call_later(PLANE_POLL_S, self._lead)
+
+    def _try_way(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except Fault as fault:
+            log.warning("%s", fault)
 
     async def _permit(self, cloud: Cloud, nbma: Address) -> None:
         if cloud.settings.plane != "userspace":
@@ -304,8 +313,8 @@ class Node:
                 if row.protocol not in kept:
                     self._neighbours.unbind(cloud.settings.device, row.protocol)
         for route in self._shortcuts.ours():
-            if route.prefix not in kept_routes:
-                self._shortcuts.remove(route.prefix)
+            if route.prefix not in kept_routes and route.device is not None:
+                self._shortcuts.remove(route.prefix, route.device)
 
     # ------------------------------------------------------------ now and then
 
@@ -336,6 +345,8 @@ class Node:
         try:
             while True:
                 await asyncio.sleep(PLANE_POLL_S)
+                if self._transport is not None and self._leading is None:  # an address of lo may have come back
+                    self._try_way(self._transport.restore)
                 for cloud in self.clouds.values():
                     for name in cloud.settings.used_sets:
                         # Without the table (it is being put back) nothing is known to be used: told again in a moment.

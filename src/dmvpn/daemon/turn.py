@@ -50,7 +50,7 @@ class Turn:
                 case InstallRoute(prefix, gateway, mtu_octets):
                     self._shortcuts.install(prefix, gateway, self._device, mtu_octets=mtu_octets)
                 case RemoveRoute(prefix):
-                    self._shortcuts.remove(prefix)
+                    self._shortcuts.remove(prefix, self._device)
                 case _:
                     assert_never(action)
         except Fault as fault:

@@ -131,10 +131,10 @@ def security(patient: Patient, status: NodeStatus) -> Looked:
     for nbma, name in up.items():
         if nbma not in there:
             found[f"{name} is up for dmvpnd, and charon has no SA with {nbma}"] = "it is noticed by DPD; or: dmvpn run"
-    return found | _ways_in(patient)
+    return found | _ways_in(patient, {nbma: up[nbma] for nbma in up.keys() & there.keys()})
 
 
-def _ways_in(patient: Patient) -> Looked:
+def _ways_in(patient: Patient, up: dict[Address, str]) -> Looked:
     plan = patient.plan
     devices = tuple(cloud.device for cloud in plan.clouds if cloud.plane is Plane.KERNEL and cloud.encrypted)
     if not devices:
@@ -142,8 +142,12 @@ def _ways_in(patient: Patient) -> Looked:
     reach = plan.transport_range
     with TransportRoutes(reach, plan.registry.route_protocol, plan.transport, devices) as kernel:
         missing = kernel.missing()
+        astray = {nbma: name for nbma, name in up.items() if nbma in reach and not kernel.leads(nbma)}
     what = "{0} has no route of the transport range {1}, so no policy of its peers is looked up"
-    return {what.format(device, reach): "restart dmvpnd" for device in missing}
+    found = {what.format(device, reach): "restart dmvpnd" for device in missing}
+    for nbma, name in astray.items():
+        found[f"GRE to {name} ({nbma}) does not go into a tunnel of ours"] = f"ip rule; ip route get {nbma}"
+    return found
 
 
 def _address(text: str) -> Address | None:

@@ -1,4 +1,4 @@
-"""Sessions of the routing protocols, internal prefixes in the kernel, the rule that looks at shortcuts first."""
+"""Sessions of the routing protocols, internal prefixes in the kernel, the way to a destination."""
 
 from collections.abc import Iterator
 
@@ -135,7 +135,7 @@ def _prefixes(patient: Patient, cloud: Cloud, requests: Requests) -> Finding:
         row.prefix
         for version in {address.version for address in cloud.addresses}
         for row in routes.dump(requests, family_of(version), TABLE_MAIN)
-        if row.kind is RouteKind.UNICAST and row.device == cloud.device
+        if row.kind is RouteKind.UNICAST and row.device == cloud.device and not routes.is_shortcut(row)
     }
     wanted = [net for net in patient.plan.prefixes if any(net.version == own.version for own in cloud.addresses)]
     missing = [

@@ -8,9 +8,10 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Self
 
+from dmvpn.errors import Fault
 from dmvpn.linux.netlink import (
     NLM_F_CREATE,
-    NLM_F_REPLACE,
+    NLM_F_EXCL,
     Address,
     Message,
     NetlinkRefusal,
@@ -31,8 +32,9 @@ RTM_GETROUTE = 26
 TABLE_MAIN = 254
 TABLE_LOCAL = 255
 # Shortcuts stand in the main table, so that no packet pays for a rule, and longer prefixes go before them, whoever has
-# them. RTPROT_REDIRECT says what they are, and is what zebra and BIRD pass over (rt_netlink.c, krt): a routing daemon
-# that saw one would take it for better than what it has learned itself. FRR's own routes have the metric 20.
+# them. RTPROT_REDIRECT says what they are, and is what zebra passes over (rt_netlink.c): a routing daemon that saw one
+# would take it for better than what it has learned itself. FRR's own routes have the metric 20. BIRD deletes what is of
+# this protocol from a table that it keeps.
 SHORTCUT_PROTOCOL = 1
 SHORTCUT_METRIC = 10
 _RTMSG = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
@@ -102,20 +104,38 @@ class Shortcuts:
         self.close()
 
     def install(self, prefix: Network, gateway: Address, device: str, mtu_octets: int | None = None) -> None:
-        """`prefix via gateway dev device onlink`, in place of the shortcut that is there. Raises Fault."""
-        payload = _of_shortcut(prefix, _SCOPE_UNIVERSE, _RTN_UNICAST, _FLAG_ONLINK)
-        payload += attribute(_RTA_OIF, struct.pack("=i", device_index(device)))
+        """`prefix via gateway dev device onlink`, in place of our shortcut that is there. Raises Fault.
+
+        Never with REPLACE, which would take a route of the same metric whosever it is.
+        """
+        payload = _of_shortcut(prefix, _SCOPE_UNIVERSE, _RTN_UNICAST, _FLAG_ONLINK, device)
         payload += attribute(_RTA_GATEWAY, gateway.packed)
         if mtu_octets is not None:
             payload += attribute(_RTA_METRICS, attribute(_RTAX_MTU, struct.pack("=I", mtu_octets)))
         where = f"route {prefix} via {gateway} dev {device}"
-        self._requests.ask(where, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, payload)
-
-    def remove(self, prefix: Network) -> None:
-        """Take the shortcut of this prefix away; one that is not there is no fault. Raises Fault."""
-        payload = _of_shortcut(prefix, _SCOPE_NOWHERE, 0, 0)
         try:
-            self._requests.ask(f"route {prefix}", RTM_DELROUTE, 0, payload)
+            self._requests.ask(where, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, payload)
+        except NetlinkRefusal as refusal:
+            if refusal.errno != errno.EEXIST:
+                raise
+            for tunnel in self._devices:
+                self.remove(prefix, tunnel)
+            self._install_alone(where, payload)
+
+    def _install_alone(self, where: str, payload: bytes) -> None:
+        try:
+            self._requests.ask(where, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, payload)
+        except NetlinkRefusal as refusal:
+            if refusal.errno != errno.EEXIST:
+                raise
+            what = f"somebody else's route has this prefix with the metric {SHORTCUT_METRIC}"
+            raise Fault(where, what, "give that route another metric") from refusal
+
+    def remove(self, prefix: Network, device: str) -> None:
+        """Take the shortcut of this prefix away; one that is not there is no fault. Raises Fault."""
+        try:
+            payload = _of_shortcut(prefix, _SCOPE_NOWHERE, 0, 0, device)
+            self._requests.ask(f"route {prefix} dev {device}", RTM_DELROUTE, 0, payload)
         except NetlinkRefusal as refusal:
             if refusal.errno not in (errno.ESRCH, errno.ENOENT):
                 raise
@@ -131,12 +151,13 @@ def is_shortcut(row: RouteRow) -> bool:
     return row.protocol == SHORTCUT_PROTOCOL and row.table == TABLE_MAIN
 
 
-def _of_shortcut(prefix: Network, scope: int, kind: int, flags: int) -> bytes:
+def _of_shortcut(prefix: Network, scope: int, kind: int, flags: int, device: str) -> bytes:
     head = _RTMSG.pack(
         family_of(prefix.version), prefix.prefixlen, 0, 0, TABLE_MAIN, SHORTCUT_PROTOCOL, scope, kind, flags
     )
-    destination = attribute(_RTA_DST, prefix.network_address.packed)
-    return head + destination + attribute(_RTA_PRIORITY, struct.pack("=I", SHORTCUT_METRIC))
+    head += attribute(_RTA_DST, prefix.network_address.packed)
+    head += attribute(_RTA_OIF, struct.pack("=i", device_index(device)))
+    return head + attribute(_RTA_PRIORITY, struct.pack("=I", SHORTCUT_METRIC))
 
 
 def dump(requests: Requests, family: int, table: int) -> tuple[RouteRow, ...]:

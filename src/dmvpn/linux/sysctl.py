@@ -28,13 +28,15 @@ def sysctl_holds(name: str, value: str) -> bool:
     """Whether the setting is as it is wanted to be.
 
     The kernel takes the greater of `all` and the device's rp_filter (ip-sysctl): 2, loose, in `all` is wanted against
-    devices that are strict. Where none is, nor any that comes will be, it would only have each packet's source looked
-    up, which costs the kernel plane a fiftieth (docs/bench.md).
+    devices that are strict. Where none is, nor `default` for those that come, it would only have each packet's source
+    looked up, which costs the kernel plane a fiftieth (docs/bench.md). Of a device that somebody makes strict later
+    doctor tells.
     """
     if name != _ALL_RP_FILTER or value != _LOOSE:
         return sysctl_value(name) == value
-    settings = sysctl_path(name).parent.parent.glob("*/rp_filter")
-    return sysctl_value(name) == value or _STRICT not in {one.read_text().strip() for one in settings}
+    devices = sorted(sysctl_path(name).parent.parent.iterdir())
+    settings = {sysctl_value(f"net.ipv4.conf.{one.name.replace('.', '/')}.rp_filter") for one in devices}
+    return sysctl_value(name) == value or _STRICT not in settings
 
 
 @contextmanager

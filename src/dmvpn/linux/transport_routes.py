@@ -14,6 +14,7 @@ distance (FRR manual, "Kernel routes"), so the route is nothing to it, as the un
 
 import errno
 import struct
+from ipaddress import ip_network
 from typing import Final, Self
 
 from dmvpn.errors import Fault
@@ -29,7 +30,8 @@ from dmvpn.linux.netlink import (
     device_index,
     family_of,
 )
-from dmvpn.linux.routes import RTM_NEWROUTE, Network, RouteKind, RouteRow
+from dmvpn.linux.route_lookup import lookup
+from dmvpn.linux.routes import RTM_DELROUTE, RTM_NEWROUTE, Network, RouteKind, RouteRow
 
 _RTMSG: Final = struct.Struct("=BBBBBBBBI")
 _SCOPE_LINK: Final = 253
@@ -54,6 +56,7 @@ class TransportRoutes:
         self._route_protocol = route_protocol
         self._own = own
         self._devices = devices
+        self._alone = {row.prefix.network_address for row in self._rows() if row.prefix != reach}
 
     def close(self) -> None:
         self._requests.close()
@@ -69,17 +72,56 @@ class TransportRoutes:
 
         All that can be is installed, whatever the kernel says to one: it takes none into a device that is down.
         """
-        self._install(NLM_F_CREATE | NLM_F_REPLACE)
+        self._install(self._reach, NLM_F_CREATE | NLM_F_REPLACE)
 
     def restore(self) -> None:
         """What somebody has taken away comes back; where nothing is missing nobody hears of a change. Raises Fault."""
-        self._install(NLM_F_CREATE | NLM_F_EXCL)
+        self._install(self._reach, NLM_F_CREATE | NLM_F_EXCL)
 
-    def _install(self, flags: int) -> None:
+    def lead(self, peer: Address) -> None:
+        """Where something longer in the range leads elsewhere (an uplink's own network may be in it), the peer gets a
+        route of its own. Raises Fault, also if that does not help.
+        """
+        if self.leads(peer):
+            return
+        self._alone.add(peer)
+        self._install(ip_network(peer), NLM_F_CREATE | NLM_F_REPLACE)
+        if not self.leads(peer):
+            what = "leads elsewhere, so no policy of this peer is looked up"
+            raise Fault(f"route to {peer}", what, "somebody's rule or route takes it: ip rule; ip route get it")
+
+    def leads(self, peer: Address) -> bool:
+        row = lookup(self._requests, peer)
+        return row is not None and row.device in self._devices
+
+    def leave(self, peer: Address) -> None:
+        """The peer's own route ends, if it has one. Raises Fault."""
+        if peer not in self._alone:
+            return
+        self._alone.discard(peer)
+        for metric, device in enumerate(self._devices, FIRST_METRIC):
+            row = self._row(ip_network(peer), device, metric)
+            try:
+                self._requests.ask(f"route {peer} dev {device}", RTM_DELROUTE, 0, row)
+            except NetlinkRefusal as refusal:
+                if refusal.errno not in (errno.ESRCH, errno.ENOENT):
+                    raise
+
+    def missing(self) -> tuple[str, ...]:
+        """The devices without their route."""
+        there = {row.device for row in self._rows() if row.prefix == self._reach}
+        return tuple(device for device in self._devices if device not in there)
+
+    def _rows(self) -> tuple[RouteRow, ...]:
+        rows = routes.dump(self._requests, family_of(self._reach.version), routes.TABLE_MAIN)
+        return tuple(row for row in rows if is_transport_route(row, self._reach) and row.device in self._devices)
+
+    def _install(self, prefix: Network, flags: int) -> None:
         faults: list[Fault] = []
         for metric, device in enumerate(self._devices, FIRST_METRIC):
             try:
-                self._requests.ask(f"route {self._reach} dev {device}", RTM_NEWROUTE, flags, self._row(device, metric))
+                row = self._row(prefix, device, metric)
+                self._requests.ask(f"route {prefix} dev {device}", RTM_NEWROUTE, flags, row)
             except NetlinkRefusal as refusal:
                 if refusal.errno != errno.EEXIST:
                     faults.append(refusal)
@@ -88,10 +130,10 @@ class TransportRoutes:
         if faults:
             raise faults[0]
 
-    def _row(self, device: str, metric: int) -> bytes:
+    def _row(self, prefix: Network, device: str, metric: int) -> bytes:
         payload = _RTMSG.pack(
-            family_of(self._reach.version),
-            self._reach.prefixlen,
+            family_of(prefix.version),
+            prefix.prefixlen,
             0,
             0,
             routes.TABLE_MAIN,
@@ -100,22 +142,14 @@ class TransportRoutes:
             _UNICAST,
             0,
         )
-        payload += attribute(_DESTINATION, self._reach.network_address.packed)
+        payload += attribute(_DESTINATION, prefix.network_address.packed)
         payload += attribute(_OIF, struct.pack("=i", device_index(device)))
         payload += attribute(_PRIORITY, struct.pack("=I", metric))
         payload += attribute(_PREFSRC, self._own.packed)
         return payload + attribute(_METRICS, attribute(_METRIC_MTU, struct.pack("=I", _MTU_OCTETS)))
 
-    def missing(self) -> tuple[str, ...]:
-        """The devices without their route."""
-        there = {
-            row.device
-            for row in routes.dump(self._requests, family_of(self._reach.version), routes.TABLE_MAIN)
-            if is_transport_route(row, self._reach)
-        }
-        return tuple(device for device in self._devices if device not in there)
-
 
 def is_transport_route(row: RouteRow, reach: Network) -> bool:
     """Whether it is of this module: it leads to no network, and no answer of NHRP's may follow from it."""
-    return row.prefix == reach and row.kind is RouteKind.UNICAST and row.metric >= FIRST_METRIC
+    within = row.prefix.version == reach.version and row.prefix.subnet_of(reach)  # type: ignore[arg-type]
+    return within and row.kind is RouteKind.UNICAST and row.metric >= FIRST_METRIC

@@ -149,8 +149,7 @@ class UplinkWatch:
 
     def _defaults(self) -> tuple[RouteRow, ...]:
         rows = [row for family in (socket.AF_INET, socket.AF_INET6) for row in self._main(family)]
-        ways_out = (row for row in rows if row.prefix.prefixlen == 0 and row.kind is RouteKind.UNICAST)
-        return tuple(row for row in ways_out if not routes.is_shortcut(row))
+        return tuple(row for row in rows if row.prefix.prefixlen == 0 and row.kind is RouteKind.UNICAST)
 
     def _main(self, family: int) -> tuple[RouteRow, ...]:
         return routes.dump(self._requests, family, TABLE_MAIN)

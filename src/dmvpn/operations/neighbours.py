@@ -157,7 +157,9 @@ def _meets(one: Network, others: tuple[Network, ...]) -> bool:
 
 def _numbers(plan: Plan) -> set[tuple[str, int]]:
     registry = plan.registry
-    found = {("table", registry.ike_table), ("group", registry.ipsec_group)}
+    found = {("group", registry.ipsec_group)}
+    if any(cloud.plane is Plane.USERSPACE for cloud in plan.clouds):
+        found.add(("table", registry.ike_table))
     for cloud in plan.clouds:
         found |= {("log", number) for number in (cloud.nflog_group, cloud.multicast_group) if number}
     return found

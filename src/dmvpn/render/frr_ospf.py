@@ -2,7 +2,7 @@
 
 Point-to-multipoint: no designated router, so no spoke can become one; a spoke's neighbours are its hubs, and every
 router is told as a host route. Every spoke knows every network, with its hub as the next hop: a hub cannot summarise
-inside an area. Shortcuts stand in a table of their own before main, so they win over what OSPF says.
+inside an area. Shortcuts have a better metric in the kernel, so they win over what OSPF says.
 """
 
 from collections.abc import Iterator

@@ -203,7 +203,8 @@ def _overlay_address(cloud: Cloud, address: Address) -> str:
 def _unreachable(plan: Plan) -> Iterator[dict[str, Any]]:
     """Internal destinations end here when nothing better is known: they must never follow the default route to an ISP.
 
-    For the transport range it is one of the three guards against GRE in clear.
+    For the transport range it is one of the three guards against GRE in clear; on the kernel plane it stands behind the
+    route into the tunnel, in case the device is down.
     """
     for prefix in dict.fromkeys((plan.transport_range, *plan.prefixes)):
         yield {

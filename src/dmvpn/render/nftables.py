@@ -222,11 +222,7 @@ def _use(cloud: Cloud, family: str) -> str:
 
 
 def _through(plan: Plan) -> list[str]:
-    """What is forwarded: nothing between transport addresses, and what goes into a tunnel or comes out of one.
-
-    Tunnels first, since that is what a router carries. Into one nothing can be smuggled: it is no way to a transport
-    address, and XFRM's policies block what has one.
-    """
+    """What is forwarded: nothing from or to transport addresses, and what goes into a tunnel or comes out of one."""
     family, ours = _transport(plan)
     drop = "counter name transport_forwarded drop"
     lines: list[str] = []
@@ -248,9 +244,9 @@ def _through(plan: Plan) -> list[str]:
         *lines,
         "\tchain guard_through {",
         f"\t\ttype filter hook forward priority {LAST}; policy accept;",
-        *(f"\t\t{_by('o', cloud)} goto to_{name}" for name, cloud in clouds.items()),
         f"\t\t{family} daddr {ours} {drop}",
         f"\t\t{family} saddr {ours} {drop}",
+        *(f"\t\t{_by('o', cloud)} goto to_{name}" for name, cloud in clouds.items()),
         *(f"\t\t{_by('i', cloud)} {_SYN} goto clamp_{name}" for name, cloud in clouds.items()),
         "\t}",
     ]
