@@ -182,6 +182,13 @@ def test_without_the_guards_a_forgery_does_come_in(lab: Lab, flow: Stream) -> No
     assert forge(lab, flow, frozenset({Guard.ROUTE}), "203.0.113.2", "100.64.0.11").inside == FORGED
 
 
+def test_no_rule_of_ours_is_asked_for_each_packet(lab: Lab) -> None:
+    """charon runs and shortcuts are up; local, main and default are the kernel's own."""
+    for node in lab.routers():
+        rules = node.run(("ip", "rule")).text.splitlines()
+        assert [rule.split()[-1] for rule in rules] == ["local", "main", "default"], rules
+
+
 def test_a_lan_host_cannot_smuggle_packets_to_a_transport_address(lab: Lab, flow: Stream) -> None:
     smuggle(lab, flow)
 
