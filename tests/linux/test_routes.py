@@ -45,6 +45,31 @@ def test_a_shortcut_is_installed_replaced_and_removed(tap: str, ip: Run, open_ta
 
 
 @pytest.mark.kernel
+def test_what_somebody_took_comes_back(tap: str, ip: Run, open_tap: Callable[[str], int]) -> None:
+    queue = open_tap(tap)
+    watch = RouteWatch()
+    watch.start()
+    other = ip_network("10.3.0.0/16")
+    with Shortcuts((tap,)) as shortcuts:
+        shortcuts.install(SITE, SPOKE, tap, mtu_octets=1300)
+        shortcuts.install(other, SPOKE, tap)
+        next_events(watch)
+        assert watch.taken == 0
+        assert shortcuts.mend() == 0
+        ip("route", "del", "10.2.0.0/16", "proto", "redirect")
+        next_events(watch)
+        assert watch.taken == 1
+        assert shortcuts.mend() == 1
+        found = ip("route", "show", "10.2.0.0/16", "proto", "redirect")
+        assert "via 10.255.1.2 dev tap0 metric 10 onlink mtu 1300" in found
+        shortcuts.remove(other, tap)
+        assert shortcuts.mend() == 0
+        assert ip("route", "show", "10.3.0.0/16") == "", "what was removed stays away"
+    watch.close()
+    os.close(queue)
+
+
+@pytest.mark.kernel
 def test_a_longer_prefix_goes_before_a_shortcut(tap: str, ip: Run, open_tap: Callable[[str], int]) -> None:
     queue = open_tap(tap)
     ip("route", "add", "10.2.7.0/24", "via", "10.255.1.1", "dev", tap, "onlink", "metric", "20", "protocol", "bgp")

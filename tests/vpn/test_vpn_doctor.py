@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 from vpn_lab import Figure, Vpn, until, until_nothing
 
+from dmvpn.daemon.control import WhyNot
 from dmvpn.doctor.report import Finding, Layer, Outcome
 
 NETWORK = "doctor"
@@ -67,6 +68,10 @@ def by_hand(*commands: str) -> Callable[[Vpn], None]:
 def on_network(vpn: Vpn) -> None:
     """What netstate puts there when it is reloaded."""
     vpn.reload_service("par1", "network")
+
+
+def shortcut_routes(vpn: Vpn) -> str:
+    return vpn.run("par1", "ip", "route", "show", "proto", "redirect").text
 
 
 def bgp(*lines: str) -> Callable[[Vpn], None]:
@@ -323,7 +328,7 @@ def test_it_ends_at_once_when_it_is_interrupted(vpn: Vpn) -> None:
 
 
 def test_one_destination_is_looked_at_by_its_own_path(vpn: Vpn) -> None:
-    """Direct, through the NAT; then its shortcut's route is deleted by hand."""
+    """Direct, through the NAT; then its shortcut's route is deleted by hand, and overruled by one set by hand."""
     with vpn.flow("paris-pc", "lyon-pc") as flow:
         flow.until("direct", within_s=20)
         findings = {f"{one.layer}: {one.check}": one for one in vpn.examined("par1", "lyon")}
@@ -334,11 +339,16 @@ def test_one_destination_is_looked_at_by_its_own_path(vpn: Vpn) -> None:
         way = findings["MTU: way to lyo1 (203.0.113.13)"].what
         assert way == "1500 octets pass as far as anybody answers: hop 1 (198.51.100.1); lyo1 keeps quiet"
         shell(vpn, "par1", "ip route del 10.1.13.0/24 proto redirect")
+        until("the route to be back", lambda: "10.1.13.0/24" in shortcut_routes(vpn), within_s=5)
+        by_hand = f"10.1.13.0/24 via 10.255.1.1 dev {DEVICE} onlink"
+        shell(vpn, "par1", f"ip route add {by_hand}")
         found = {one.check: one for one in vpn.examined("par1")}["shortcut routes"]
         assert found.outcome is Outcome.FAILED
-        assert found.what.startswith("10.1.13.0/24 by 10.255.1.13 is up for dmvpnd, and the routing table has no such")
-        assert found.fix.startswith("dmvpn nhrp purge 10.1.13.0/24")
-        assert vpn.dmvpn("par1", "nhrp", "purge", "10.1.13.0/24").status == 0
+        assert found.what.startswith(
+            "10.1.13.0/24 has a shortcut, and the route via 10.255.1.1 with metric 0 goes before"
+        )
+        assert WhyNot.OVERRULED in vpn.dmvpn("par1", "explain", "paris", "lyon").text
+        shell(vpn, "par1", f"ip route del {by_hand}")
         flow.until("direct", within_s=20)
     assert_good(vpn, "par1")
 

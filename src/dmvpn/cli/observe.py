@@ -265,7 +265,8 @@ def explain(
         way = f"{view.state.value}" + (f" ({view.via})" if view.via else "")
         say(f"{view.router} -> {view.destination}: {way}", style="bold")
         if view.gateway:
-            say(f"  route: {view.device} via {view.gateway} ({view.table} table), MTU {view.mtu_octets}")
+            kind = "a shortcut" if view.table == "shortcut" else f"{view.table} table"
+            say(f"  route: {view.device} via {view.gateway} ({kind}), MTU {view.mtu_octets}")
         for step in view.steps:
             say(f"  {'ok ' if step.good else 'NO '} {step.layer:<9}{step.what}", style=None if step.good else "yellow")
         if view.why is not WhyNot.DIRECT and not view.arrived:

@@ -54,6 +54,7 @@ class WhyNot(StrEnum):
     NO_PROBE_ANSWER = "an SA is up, but the first probes over it stayed unanswered"
     PATH_DEAD = "the direct path was up and died: it is tried again"
     KERNEL_REFUSED = "the kernel refused the route or neighbour entry"
+    OVERRULED = "a shortcut is up, and another route goes before it"
     NO_ROUTE = "this router has no route to the destination"
     FAR_SIDE_SILENT = "the next router did not answer when asked about its part"
 

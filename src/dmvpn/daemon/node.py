@@ -40,7 +40,7 @@ log = logging.getLogger("dmvpnd")
 PLANE_POLL_S = 5.0
 FLOOD_GATHER_S = 0.05  # peers that come and go within it are told of together
 REMEMBER_S = 1.0
-LEAD_AGAIN_S = 0.5  # after a change of links: the tunnel may be one
+MEND_S = 0.5  # after a change of links, or when a route of ours went
 REMEMBER_SHARE = 50  # thousands of bindings take their time to be written: a fiftieth of ours at most
 ENDPOINTS_AFTER_S = 0.5  # by then an SA over another uplink stands, for what hubs are told
 SETTLED_S = 10.0  # after a start: by then charon has told of every SA that stands
@@ -91,7 +91,7 @@ class Node:
         self._used = UsedSets(f"dmvpn_{settings.network}") if kernel_plane else None
         self._memories: dict[str, Memory] = {}
         self._sent: dict[tuple[str, Address], int] = {}
-        self._leading: asyncio.TimerHandle | None = None
+        self._mending: asyncio.TimerHandle | None = None
         self._to_flood: set[str] = set()  # clouds whose list of multicast's receivers has changed
         self._flooding: asyncio.TimerHandle | None = None
         self._tasks = Tasks()
@@ -142,7 +142,7 @@ class Node:
         self._loop.remove_reader(self._questions.fileno())
         for door in (self.routewatch, self._questions, self._neighbours, self._shortcuts):
             door.close()
-        for timer in (self._leading, self._flooding):
+        for timer in (self._mending, self._flooding):
             if timer is not None:
                 timer.cancel()
         if self._transport is not None:
@@ -213,19 +213,26 @@ class Node:
     def _is_own_way(self, row: RouteRow) -> bool:
         return is_shortcut(row) or is_transport_route(row, self.settings.transport_range)
 
-    def _lead(self) -> None:
-        """On the kernel plane GRE to peers of ours needs a way; dmvpn-gre's socket is bound to one.
+    def _mend_later(self) -> None:
+        if self._mending is None:
+            self._mending = self._loop.call_later(MEND_S, self._mend)
 
-        The device takes its route along when it goes down, and an SA may outlive that.
+    def _mend(self) -> None:
+        """Routes of ours that somebody took, or the kernel with a device that went down, come back.
+
+        On the kernel plane GRE to peers needs a way, and an SA may outlive it; dmvpn-gre's socket is bound to one.
         """
-        self._leading = None
-        if self._transport is None:
-            return
+        self._mending = None
         try:
-            self._transport.install()
+            if self._transport is not None:
+                self._transport.install()
+            mended = self._shortcuts.mend()
         except Fault as fault:
             log.warning("%s", fault)
-            self._leading = self._loop.call_later(PLANE_POLL_S, self._lead)
+            self._mending = self._loop.call_later(PLANE_POLL_S, self._mend)
+        else:
+            if mended:
+                log.info("%d shortcut routes were gone and are back", mended)
 
     def _try_way(self, task: Callable[[], None]) -> None:
         try:
@@ -288,7 +295,10 @@ class Node:
                     cloud.neighbour_missing(question.protocol)
 
     def _routes_changed(self) -> None:
+        before = self.routewatch.taken
         self._route_events(self.routewatch.read())
+        if self.routewatch.taken != before:
+            self._mend_later()
 
     def _route_events(self, events: tuple[RouteEvent, ...]) -> None:
         for event in events:
@@ -300,8 +310,7 @@ class Node:
                     for cloud in self.clouds.values():
                         cloud.feed(RouteGone(event.prefix))
                 case LinkChanged() | LinkGone():
-                    if self._transport is not None and self._leading is None:
-                        self._leading = self._loop.call_later(LEAD_AGAIN_S, self._lead)
+                    self._mend_later()
 
     def _sweep(self) -> None:
         """What a former life left and no engine remembers would never expire: take it away."""
@@ -345,7 +354,7 @@ class Node:
         try:
             while True:
                 await asyncio.sleep(PLANE_POLL_S)
-                if self._transport is not None and self._leading is None:  # an address of lo may have come back
+                if self._transport is not None and self._mending is None:  # an address of lo may have come back
                     self._try_way(self._transport.restore)
                 for cloud in self.clouds.values():
                     for name in cloud.settings.used_sets:

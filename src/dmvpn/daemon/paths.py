@@ -103,6 +103,8 @@ def _through(node: Node, cloud: Cloud, destination: Address, row: RouteRow, site
     direct = is_shortcut(row) or hub is None
     state = State.DIRECT if direct else State.VIA_HUB
     why, detail = (WhyNot.DIRECT, "") if direct else _why(node, cloud, gateway, view, shortcut)
+    if not direct and why is WhyNot.DIRECT:
+        why, detail = WhyNot.OVERRULED, f"{row.prefix} via {gateway}, metric {row.metric}"
     if destination == gateway:
         state, why, detail = State.DIRECT, WhyNot.HUB if hub is not None else WhyNot.DIRECT, ""
     steps = _steps(node, cloud, gateway, nbma, row, view.bindings, shortcut)

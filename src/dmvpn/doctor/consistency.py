@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address, ip_network
 
-from dmvpn.daemon.control import NodeStatus, State
+from dmvpn.daemon.control import NodeStatus, State, WhyNot
 from dmvpn.doctor.ike import carrying, standing
 from dmvpn.doctor.patient import Patient
 from dmvpn.doctor.report import At, Finding, Layer
 from dmvpn.errors import Fault
 from dmvpn.linux.neighbours import Neighbours
-from dmvpn.linux.netlink import Address
-from dmvpn.linux.routes import Network, Shortcuts
+from dmvpn.linux.netlink import Address, Requests
+from dmvpn.linux.route_lookup import lookup
+from dmvpn.linux.routes import Network, Shortcuts, is_shortcut
 from dmvpn.linux.transport_routes import TransportRoutes
 from dmvpn.network.plan import Cloud, Plane
 
@@ -109,13 +110,30 @@ def shortcuts(patient: Patient, status: NodeStatus) -> Looked:
     for prefix, gateway in wanted.items():
         if prefix not in there:
             what = f"{prefix} by {gateway} is up for dmvpnd, and the routing table has no such shortcut"
-            found[what] = f"dmvpn nhrp purge {prefix} has it made anew"
+            found[what] = f"dmvpn nhrp purge {prefix}; the next packet has it made anew"
         elif there[prefix] != gateway:
             found[f"{prefix} goes by {there[prefix]}, and by {gateway} for dmvpnd"] = f"dmvpn nhrp purge {prefix}"
+        else:
+            found |= _overruled(prefix)
+    for peer in status.peers:
+        if peer.kind == "shortcut" and peer.why == WhyNot.KERNEL_REFUSED:
+            what = f"the kernel refused the route or neighbour entry of {peer.overlay}"
+            found[what] = f"dmvpnd's log says why; then dmvpn nhrp purge {peer.overlay}"
     for prefix in there.keys() - wanted.keys():
         what = f"there is a shortcut {prefix} by {there[prefix]}, of which dmvpnd knows nothing"
         found[what] = f"ip route del {prefix} proto redirect"
     return found
+
+
+def _overruled(prefix: Network) -> Looked:
+    """What the kernel takes for the prefix itself, were it not the shortcut; longer ones may be as they like."""
+    with Requests() as requests:
+        row = lookup(requests, ip_address(int(prefix.network_address) | (prefix.num_addresses > 1)))
+    if row is None or row.prefix != prefix or is_shortcut(row):
+        return {}
+    other = f"the route via {row.gateway or row.device} with metric {row.metric}"
+    what = f"{prefix} has a shortcut, and {other} goes before it"
+    return {what: "take that route away, or give it a metric above 10"}
 
 
 def security(patient: Patient, status: NodeStatus) -> Looked:

@@ -93,6 +93,7 @@ class Shortcuts:
         """`devices` are the tunnels: another network of this router has shortcuts too."""
         self._requests = Requests()
         self._devices = frozenset(devices)
+        self._installed: dict[Network, tuple[Address, str, int | None]] = {}
 
     def close(self) -> None:
         self._requests.close()
@@ -108,6 +109,18 @@ class Shortcuts:
 
         Never with REPLACE, which would take a route of the same metric whosever it is.
         """
+        self._install(prefix, gateway, device, mtu_octets)
+        self._installed[prefix] = gateway, device, mtu_octets
+
+    def mend(self) -> int:
+        """What was installed and somebody has taken away comes back; how many. Raises Fault."""
+        there = {row.prefix for row in self.ours()} if self._installed else set()
+        missing = self._installed.keys() - there
+        for prefix in missing:
+            self._install(prefix, *self._installed[prefix])
+        return len(missing)
+
+    def _install(self, prefix: Network, gateway: Address, device: str, mtu_octets: int | None) -> None:
         payload = _of_shortcut(prefix, _SCOPE_UNIVERSE, _RTN_UNICAST, _FLAG_ONLINK, device)
         payload += attribute(_RTA_GATEWAY, gateway.packed)
         if mtu_octets is not None:
@@ -119,7 +132,7 @@ class Shortcuts:
             if refusal.errno != errno.EEXIST:
                 raise
             for tunnel in self._devices:
-                self.remove(prefix, tunnel)
+                self._remove(prefix, tunnel)
             self._install_alone(where, payload)
 
     def _install_alone(self, where: str, payload: bytes) -> None:
@@ -133,6 +146,10 @@ class Shortcuts:
 
     def remove(self, prefix: Network, device: str) -> None:
         """Take the shortcut of this prefix away; one that is not there is no fault. Raises Fault."""
+        self._installed.pop(prefix, None)
+        self._remove(prefix, device)
+
+    def _remove(self, prefix: Network, device: str) -> None:
         try:
             payload = _of_shortcut(prefix, _SCOPE_NOWHERE, 0, 0, device)
             self._requests.ask(f"route {prefix} dev {device}", RTM_DELROUTE, 0, payload)

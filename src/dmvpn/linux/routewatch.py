@@ -78,7 +78,8 @@ class RouteWatch:
     """Watches `tables`, the first of which wins over the next for a prefix of the same length, as the rules have it.
     What `without` is true for is passed over.
 
-    For loop.add_reader(). start() gives what is there, read() what has changed since. `overflows` counts lost events.
+    For loop.add_reader(). start() gives what is there, read() what has changed since. `overflows` counts lost events,
+    `taken` routes that were passed over and are gone.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class RouteWatch:
         self._best: dict[Network, RouteRow] = {}
         self._links: dict[int, Link] = {}
         self.overflows = 0
+        self.taken = 0
 
     def fileno(self) -> int:
         return self._events.fileno()
@@ -153,7 +155,10 @@ class RouteWatch:
         if message.kind not in (RTM_NEWROUTE, RTM_DELROUTE):
             return
         row = routes.decode(message)
-        if row is None or row.table not in self._rank or self._without(row):
+        if row is None or row.table not in self._rank:
+            return
+        if self._without(row):
+            self.taken += message.kind == RTM_DELROUTE
             return
         rows = self._rows.setdefault(row.prefix, [])
         if message.kind == RTM_DELROUTE:
