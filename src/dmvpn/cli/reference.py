@@ -25,7 +25,7 @@ def reference(app: typer.Typer) -> str:
             continue
         lines += [f"{'#' * depth} {name}", "", " ".join((command.help or "").split()), ""]
         if inner_of(command) is None:
-            lines += ["```text", " ".join((name, *map(_usage, command.params))).rstrip(), "```", ""]
+            lines += ["```text", " ".join((name, *map(_usage, _in_order(command)))).rstrip(), "```", ""]
             rows = [_row(one) for one in command.params]
             lines += ["| | |", "|---|---|", *rows, ""] if rows else []
     return "\n".join(lines)
@@ -46,6 +46,13 @@ def inner_of(command: Command) -> dict[str, Command] | None:
     """The verbs of a group; None for what is none."""
     found: dict[str, Command] | None = getattr(command, "commands", None)
     return found
+
+
+def _in_order(command: Command) -> list[Any]:
+    """Options last, but first where all that stands behind the arguments is somebody else's command."""
+    if command.context_settings.get("allow_interspersed_args", True):
+        return list(command.params)
+    return sorted(command.params, key=lambda one: one.param_type_name == "argument")
 
 
 def _usage(parameter: Any) -> str:
