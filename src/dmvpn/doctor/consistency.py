@@ -117,8 +117,9 @@ def shortcuts(patient: Patient, status: NodeStatus) -> Looked:
             found |= _overruled(prefix)
     for peer in status.peers:
         if peer.kind == "shortcut" and peer.why == WhyNot.KERNEL_REFUSED:
-            what = f"the kernel refused the route or neighbour entry of {peer.overlay}"
-            found[what] = f"dmvpnd's log says why; then dmvpn nhrp purge {peer.overlay}"
+            whose = next(iter(peer.prefixes), peer.overlay)
+            what = f"the kernel refused the route or neighbour entry for {whose}"
+            found[what] = f"dmvpnd's log says why; then dmvpn nhrp purge {whose}"
     for prefix in there.keys() - wanted.keys():
         what = f"there is a shortcut {prefix} by {there[prefix]}, of which dmvpnd knows nothing"
         found[what] = f"ip route del {prefix} proto redirect"
