@@ -49,6 +49,7 @@ NETWORKS = {
     "taken": HERE / "networks" / "taken.yaml",
     "gateways": HERE / "networks" / "gateways.yaml",
     "nat-kernel": HERE / "networks" / "nat-kernel.yaml",
+    "nat-kernel-alike": HERE / "networks" / "nat-kernel-alike.yaml",
 }
 PLANE_AT = {"native": "userspace", "vm": "kernel"}
 PLANE = PLANE_AT["vm" if vm.VARIABLE in os.environ else "native"]
