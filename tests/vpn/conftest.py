@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from nat_talk import Talk
 from vpn_lab import NETWORKS, Figure, Vpn
 
 from dmvpn.operations import labs
@@ -27,6 +28,14 @@ def vpn(request: pytest.FixtureRequest) -> Iterator[Vpn]:
         vpn.settle()
         yield vpn
         vpn.assert_no_traceback()
+
+
+@pytest.fixture(scope="module")
+def talk(request: pytest.FixtureRequest, vpn: Vpn) -> Talk:
+    """The hosts of the module's ROUTERS, each pair of which is direct or given up."""
+    talking = Talk(vpn, request.module.ROUTERS)
+    talking.settle()
+    return talking
 
 
 _FIGURES: list[str] = []

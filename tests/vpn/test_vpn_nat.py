@@ -8,19 +8,13 @@ from itertools import combinations
 import pytest
 from nat_table import DIRECT, KIND_OF, VIA_HUB, expected
 from nat_talk import SETTLE_LIMIT_S, Talk
-from vpn_lab import Vpn, until
+from vpn_lab import until
 
 NETWORK = "nat"
+ROUTERS = tuple(KIND_OF)
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
-PAIRS = tuple(combinations(KIND_OF, 2))
-
-
-@pytest.fixture(scope="module")
-def talk(vpn: Vpn) -> Talk:
-    talking = Talk(vpn, tuple(KIND_OF))
-    talking.settle()
-    return talking
+PAIRS = tuple(combinations(ROUTERS, 2))
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)

@@ -8,20 +8,14 @@ from nat_talk import Talk
 from vpn_lab import Vpn
 
 NETWORK = "nat-kernel-alike"
+ROUTERS = KERNEL_ALIKE
 pytestmark = [pytest.mark.lab, pytest.mark.vm, pytest.mark.wide, pytest.mark.timeout(300)]
 
-PAIRS = tuple(combinations(KERNEL_ALIKE, 2))
-
-
-@pytest.fixture(scope="module")
-def talk(vpn: Vpn) -> Talk:
-    talking = Talk(vpn, KERNEL_ALIKE)
-    talking.settle()
-    return talking
+PAIRS = tuple(combinations(ROUTERS, 2))
 
 
 def test_everybody_is_on_the_kernel_plane(vpn: Vpn) -> None:
-    for router in ("hq1", *KERNEL_ALIKE):
+    for router in ("hq1", *ROUTERS):
         assert [cloud.plane for cloud in vpn.status(router).clouds] == ["kernel"]
 
 

@@ -8,19 +8,13 @@ from nat_talk import Talk
 from vpn_lab import Vpn
 
 NETWORK = "nat-kernel"
+ROUTERS = KERNEL_ROUTERS
 pytestmark = [pytest.mark.lab, pytest.mark.vm, pytest.mark.wide, pytest.mark.timeout(300)]
 
-PAIRS = tuple(combinations(KERNEL_ROUTERS, 2))
+PAIRS = tuple(combinations(ROUTERS, 2))
 
 
-@pytest.fixture(scope="module")
-def talk(vpn: Vpn) -> Talk:
-    talking = Talk(vpn, KERNEL_ROUTERS)
-    talking.settle()
-    return talking
-
-
-@pytest.mark.parametrize("router", ["hq1", *KERNEL_ROUTERS])
+@pytest.mark.parametrize("router", ["hq1", *ROUTERS])
 def test_everybody_is_on_the_kernel_plane(vpn: Vpn, router: str) -> None:
     assert [cloud.plane for cloud in vpn.status(router).clouds] == ["kernel"]
 

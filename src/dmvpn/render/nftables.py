@@ -210,8 +210,8 @@ def _own(plan: Plan) -> list[str]:
 
 
 def _by(side: str, cloud: Cloud) -> str:
-    """Into (`o`) or out of (`i`) the cloud's tunnel. Names are compared as text, so a device's type is asked first: it
-    tells most packets apart, those of ESP above all, and costs a tenth of it.
+    """Into (`o`) or out of (`i`) the cloud's tunnel. Names are compared as text, so an mGRE device's type, which tells
+    most packets apart, is asked first.
     """
     name = f'{side}ifname "{word(cloud.device, "device")}"'
     return name if cloud.plane is Plane.USERSPACE else f"{side}iftype ipgre {name}"
