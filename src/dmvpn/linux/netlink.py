@@ -46,6 +46,7 @@ _ERROR = struct.Struct("=i")
 _READ_OCTETS = 1 << 17  # the kernel fills at most 32 KiB for a dump, and a link message with many VFs goes beyond that
 _REPLY_LIMIT_S = 5.0  # the kernel answers while we are in send(); this only guards against waiting for ever
 _DUMP_ATTEMPTS = 4
+_NOT_THERE = (errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL)
 _SEQUENCE_MASK = 0xFFFFFFFF
 
 
@@ -173,6 +174,14 @@ class Requests:
                 if message.sequence == sequence and message.kind == NLMSG_ERROR:
                     _raise_error(where, message)
                     return
+
+    def take(self, where: str, kind: int, payload: bytes) -> None:
+        """Ask for something to be deleted; that it is not there (any more) is no fault. Raises as `ask` does."""
+        try:
+            self.ask(where, kind, 0, payload)
+        except NetlinkRefusal as refusal:
+            if refusal.errno not in _NOT_THERE:
+                raise
 
     def ask_all(self, where: str, requests: Sequence[Request]) -> dict[int, NetlinkRefusal]:
         """Requests in one datagram: done in their order, each whatever became of those before; refusals by place.

@@ -150,12 +150,8 @@ class Shortcuts:
         self._remove(prefix, device)
 
     def _remove(self, prefix: Network, device: str) -> None:
-        try:
-            payload = _of_shortcut(prefix, _SCOPE_NOWHERE, 0, 0, device)
-            self._requests.ask(f"route {prefix} dev {device}", RTM_DELROUTE, 0, payload)
-        except NetlinkRefusal as refusal:
-            if refusal.errno not in (errno.ESRCH, errno.ENOENT):
-                raise
+        payload = _of_shortcut(prefix, _SCOPE_NOWHERE, 0, 0, device)
+        self._requests.take(f"route {prefix} dev {device}", RTM_DELROUTE, payload)
 
     def ours(self) -> tuple[RouteRow, ...]:
         """The shortcuts into our tunnels, both families."""

@@ -101,11 +101,7 @@ class TransportRoutes:
         self._alone.discard(peer)
         for metric, device in enumerate(self._devices, FIRST_METRIC):
             row = self._row(ip_network(peer), device, metric)
-            try:
-                self._requests.ask(f"route {peer} dev {device}", RTM_DELROUTE, 0, row)
-            except NetlinkRefusal as refusal:
-                if refusal.errno not in (errno.ESRCH, errno.ENOENT):
-                    raise
+            self._requests.take(f"route {peer} dev {device}", RTM_DELROUTE, row)
 
     def missing(self) -> tuple[str, ...]:
         """The devices without their route."""

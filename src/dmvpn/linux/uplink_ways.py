@@ -41,7 +41,6 @@ _TO_TABLE = 1
 _PROTOCOL_DHCP = 16
 _FRA_SRC, _FRA_PRIORITY, _FRA_FWMARK, _FRA_SUPPRESS, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL = 2, 6, 10, 14, 15, 16, 21
 _NOTHING_SUPPRESSED = 0xFFFFFFFF
-_UNUSED = (errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL)
 _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
 IPV6_METRIC = 1024  # what the kernel makes of 0
 
@@ -132,12 +131,7 @@ class UplinkWays:
     def withdraw(self, version: int, device_index: int, gateway: Address | None, metric: int, protocol: int) -> None:
         """Take a default route of main away that somebody else put there; one that is not there is no fault."""
         way = Way(self._main, everything(version), (Hop(device_index, gateway),), metric)
-        request = self._request(way, protocol=protocol)
-        try:
-            self._requests.ask(_words(way), _RTM_DELROUTE, 0, request)
-        except NetlinkRefusal as refusal:
-            if refusal.errno not in _UNUSED:
-                raise
+        self._requests.take(_words(way), _RTM_DELROUTE, self._request(way, protocol=protocol))
 
     def rule(self, wanted: Iterable[WayRule]) -> None:
         """Make the rules be these: others that look up tables of ours, or of our run, go, all else stays. Raises."""
@@ -265,10 +259,9 @@ class UplinkWays:
 
     def _remove(self, way: Way, refusals: list[NetlinkRefusal]) -> None:
         try:
-            self._requests.ask(_words(way), _RTM_DELROUTE, 0, self._request(way))
+            self._requests.take(_words(way), _RTM_DELROUTE, self._request(way))
         except NetlinkRefusal as refusal:
-            if refusal.errno not in _UNUSED:
-                refusals.append(refusal)
+            refusals.append(refusal)
 
     def _request(self, way: Way, protocol: int | None = None) -> bytes:
         kind = _UNICAST if way.hops else _UNREACHABLE
