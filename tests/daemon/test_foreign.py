@@ -10,7 +10,7 @@ import pytest
 from test_daemon_settings import rendered
 
 from dmvpn.daemon import settings
-from dmvpn.daemon.cloud import engine_settings
+from dmvpn.daemon.engine_settings import engine_settings
 from dmvpn.daemon.foreign import Foreign, members_in_clear
 from dmvpn.daemon.papers import Papers
 from dmvpn.daemon.settings import ForeignSettings, Settings

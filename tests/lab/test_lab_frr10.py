@@ -9,7 +9,7 @@ import pytest
 from dmvpn.lab import foreign as foreign_node
 from dmvpn.lab import frr10, lifecycle
 from dmvpn.lab.node import LabNode
-from dmvpn.linux import process
+from dmvpn.linux import frr_release, process
 from dmvpn.network.foreign import compile_foreign
 from dmvpn.network.loading import load
 from dmvpn.network.plan import ForeignPlan
@@ -36,7 +36,7 @@ def test_frr_10_takes_every_line_of_a_foreign_router_in_its_node_alone(tmp_path:
     held = partial(lifecycle.held, name=f"frr10-{os.getpid()}", file=FILE.name, base=tmp_path)
     with held(network.lab, (plan,), configure=partial(start, plan)) as lab:
         node = lab.node("frr1")
-        assert node.call(foreign.frr_release) >= (10, 1)
+        assert node.call(frr_release.release) >= (10, 1)
         shown = {line.strip() for line in node.run(("vtysh", "-c", "show running-config")).text.splitlines()}
         assert process.run(ZEBRA, timeout_s=20).text == before
     texts = [file.text for file in frr_nhrpd.render(plan).files if str(file.path).endswith(".conf")]
@@ -49,7 +49,7 @@ def start(plan: ForeignPlan, _node: LabNode) -> None:
     """Inside the node."""
     process.run(("ip", "link", "add", plan.clouds[0].device, "type", "veth", "peer", "name", "nobody"), timeout_s=20)
     frr10.lay()
-    rendered = frr_nhrpd.render(plan, foreign.frr_release())
+    rendered = frr_nhrpd.render(plan, frr_release.release())
     programs = tuple(foreign.program(unit) for unit in rendered.units if unit.name not in NEEDS_GRE)
     texts = {str(file.path): file.text for file in rendered.files}
     foreign_node.set_up(plan, Path(frr_nhrpd.ETC), texts, {}, programs)

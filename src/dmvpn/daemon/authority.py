@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from dmvpn.identity.claims import Claims, Role
+from dmvpn.linux.link_local import link_locals_of
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -63,10 +64,13 @@ class Authority:
             return claims.permits_prefix(prefix) or ""
         return ""
 
-    def inner_sources(self, nbma: Address) -> tuple[Network, ...]:
-        """What the data plane lets this sender put inside: nothing if it is unknown."""
+    def inner_sources(self, nbma: Address, link_local: Iterable[Network] = ()) -> tuple[Network, ...]:
+        """What the data plane lets this sender put inside: nothing if it is unknown.
+
+        `link_local`: with its addresses in these overlays go link-local ones, which routing protocols speak from.
+        """
         claims = self._claims.get(nbma)
-        return tuple(claims.inner_sources()) if claims else ()
+        return (*claims.inner_sources(), *link_locals_of(claims.overlay, link_local)) if claims else ()
 
     def is_in(self, nbma: Address, overlay: Iterable[Network]) -> bool:
         """Whether the peer behind this NBMA address has an SA and an address in this overlay."""

@@ -10,6 +10,7 @@ from random import Random
 from typing import assert_never
 
 from dmvpn.daemon.authority import Authority
+from dmvpn.daemon.engine_settings import engine_settings
 from dmvpn.daemon.foreign import members_in_clear
 from dmvpn.daemon.ike import Ike
 from dmvpn.daemon.multicast import Multicast
@@ -18,11 +19,11 @@ from dmvpn.daemon.settings import CloudSettings, Settings
 from dmvpn.daemon.turn import Turn
 from dmvpn.daemon.uplinks import Uplinks
 from dmvpn.daemon.watching import Watching
-from dmvpn.errors import Fault
+from dmvpn.linux import overlay_device
+from dmvpn.linux.link_local import overlay_of
 from dmvpn.linux.neighbours import LinkForm, Neighbours
 from dmvpn.linux.nflog import LoggedPackets
 from dmvpn.linux.nhrp_socket import NhrpSocket
-from dmvpn.linux.overlay_device import link_local_of
 from dmvpn.linux.routes import Shortcuts
 from dmvpn.nhrp.engine import Engine
 from dmvpn.nhrp.events import (
@@ -31,9 +32,7 @@ from dmvpn.nhrp.events import (
     BindNeighbour,
     Dropped,
     Endpoint,
-    EngineSettings,
     Hairpin,
-    HubSetting,
     Input,
     InstallRoute,
     Log,
@@ -43,7 +42,6 @@ from dmvpn.nhrp.events import (
     ReleaseSecurity,
     RemoveRoute,
     RestartSecurity,
-    Role,
     SecurityDown,
     SecurityUp,
     Send,
@@ -97,7 +95,8 @@ class Cloud:
         self._form = LinkForm.TAP if settings.plane == "userspace" else LinkForm.GRE
         self._socket = NhrpSocket(settings.device, self._form)
         self._hairpins = LoggedPackets(settings.nflog_group) if settings.nhrp.redirect else None
-        self._turn = Turn(self._form, doors.neighbours, doors.shortcuts, self._socket)
+        to_kernel = (doors.neighbours, doors.shortcuts, self._socket)
+        self._turn = Turn(self._form, *to_kernel, link_local=settings.link_local_next_hops)
         self._timer: asyncio.TimerHandle | None = None
         ike = doors.settings.ike
         remotes: dict[Address, list[Remote]] = {}
@@ -116,7 +115,9 @@ class Cloud:
         self.moments: deque[Moment] = deque(maxlen=EVENT_MEMORY)
         self._lines: list[str] = []  # of the log, until the turn's end
         self.drops: Counter[str] = Counter()
-        own = replace(engine_settings(settings, doors.settings), link_local=link_local_of(settings.device))
+        own = replace(
+            engine_settings(settings, doors.settings), link_local=overlay_device.link_local_of(settings.device)
+        )
         self.engine = Engine(own, Random(), now=self._loop.time(), restored=restored)
         self._multicast = (
             Multicast(settings.device, settings.multicast_group, self.engine.members, self._count)
@@ -238,7 +239,11 @@ class Cloud:
         return frozenset(known | hubs)
 
     def neighbour_missing(self, protocol: Address) -> None:
-        self.feed(NeighbourMissing(protocol))
+        self.feed(NeighbourMissing(self.overlay_of(protocol)))
+
+    def overlay_of(self, gateway: Address) -> Address:
+        """The overlay address that is meant by what routing names as next hop."""
+        return overlay_of(gateway, self.settings.overlay) if self.settings.link_local_next_hops else gateway
 
     def concerns(self, nbma: Address) -> bool:
         """Whether an SA with this NBMA address has to do with this cloud."""
@@ -255,7 +260,7 @@ class Cloud:
 
     def used(self, gateways: Iterable[Address]) -> None:
         """Traffic went to these next hops lately."""
-        for nbma in dict.fromkeys(map(self.engine.nbma_of, gateways)):
+        for nbma in dict.fromkeys(self.engine.nbma_of(self.overlay_of(gateway)) for gateway in gateways):
             if nbma is not None:
                 self.feed(Used(nbma))
 
@@ -356,35 +361,6 @@ class Cloud:
         self._doors.watching.happened(self.settings.name, action)
         self.moments.append(Moment(self._loop.time(), action.happening.value, action.subject, action.detail))
         self._lines.append(f"{self.settings.name}: {action.happening.value} {action.subject} {action.detail}")
-
-
-def engine_settings(cloud: CloudSettings, node: Settings) -> EngineSettings:
-    """The engine's settings from the rendered file's. Raises Fault for a cloud in clear without a fixed address."""
-    nbma, underlay = node.transport, cloud.underlay_address
-    transport: tuple[Network, ...] = (node.transport_range,)
-    if not cloud.encrypted:
-        if underlay is None:
-            raise Fault(f"cloud {cloud.name}", "is in clear, and no uplink has a fixed address", "run `dmvpn check`")
-        nbma, transport, underlay = underlay, (), None
-    elif cloud.plane != "kernel" or not cloud.foreign:
-        underlay = None
-    return EngineSettings(
-        role=Role(cloud.role),
-        phase=cloud.nhrp.phase,
-        protocol=cloud.addresses,
-        overlay=cloud.overlay,
-        nbma=nbma,
-        hubs=tuple(HubSetting(hub.router, hub.overlay, hub.nbma, hub.ours) for hub in cloud.hubs),
-        serves=node.serves,
-        mtu_octets=cloud.mtu_octets,
-        holding_time_s=cloud.nhrp.holding_time_s,
-        registration_s=cloud.nhrp.registration_s,
-        authentication=cloud.nhrp.authentication,
-        redirect=cloud.nhrp.redirect,
-        shortcut=cloud.nhrp.shortcut,
-        transport=transport,
-        underlay_nbma=underlay,
-    )
 
 
 def _is_address(host: str) -> bool:

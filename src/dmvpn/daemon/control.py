@@ -77,7 +77,7 @@ class PeerRow:
 
     cloud: str
     name: str  # router name from its certificate, or empty
-    overlay: str
+    overlay: str  # its overlay address; of a hub or shortcut of both families both, with a space between
     nbma: str
     kind: str  # hub, client, shortcut
     state: State

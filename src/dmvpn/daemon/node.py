@@ -243,7 +243,9 @@ class Node:
     async def _permit(self, cloud: Cloud, nbma: Address) -> None:
         if cloud.settings.plane != "userspace":
             return
-        await self._plane.allow(cloud.settings.device, nbma, self.authority.inner_sources(nbma))
+        link_local = cloud.settings.overlay if cloud.settings.link_local_next_hops else ()
+        sources = self.authority.inner_sources(nbma, link_local)
+        await self._plane.allow(cloud.settings.device, nbma, sources)
         self._flood_later(cloud)
 
     def _flood_later(self, cloud: Cloud) -> None:
@@ -305,7 +307,7 @@ class Node:
             match event:
                 case BestRoute():
                     for cloud in self.clouds.values():
-                        cloud.feed(route_input(event.row, cloud.settings.device))
+                        cloud.feed(route_input(event.row, cloud.settings.device, cloud.overlay_of))
                 case NoRoute():
                     for cloud in self.clouds.values():
                         cloud.feed(RouteGone(event.prefix))
@@ -319,7 +321,7 @@ class Node:
             kept_routes |= cloud.remembered_prefixes()
             kept = cloud.remembered_neighbours()
             for row in self._neighbours.ours(cloud.settings.device):
-                if row.protocol not in kept:
+                if cloud.overlay_of(row.protocol) not in kept:
                     self._neighbours.unbind(cloud.settings.device, row.protocol)
         for route in self._shortcuts.ours():
             if route.prefix not in kept_routes and route.device is not None:

@@ -86,7 +86,7 @@ def _arrived(node: Node, destination: Address, row: RouteRow) -> PathView:
 
 
 def _through(node: Node, cloud: Cloud, destination: Address, row: RouteRow, site: Sequence[Network]) -> PathView:
-    gateway = row.gateway or destination
+    gateway = destination if row.gateway is None else cloud.overlay_of(row.gateway)
     view = cloud.engine.view(node.now())
     shortcut = _shortcut_towards(view, destination, site)
     hub = next((one for one in cloud.settings.hubs if gateway in one.overlay), None)
@@ -132,10 +132,11 @@ def _relay(cloud: Cloud, view: View) -> HubSettings | None:
 
 
 def _shortcut_towards(view: View, destination: Address, site: Sequence[Network]) -> ShortcutRow | None:
-    covering = next((one for one in view.shortcuts if destination in one.prefix), None)
+    alike = [one for one in view.shortcuts if one.prefix.version == destination.version]
+    covering = next((one for one in alike if destination in one.prefix), None)
     if covering is not None:
         return covering
-    return next((one for one in view.shortcuts if any(one.destination in net for net in site)), None)
+    return next((one for one in alike if any(one.destination in net for net in site)), None)
 
 
 def _why(node: Node, cloud: Cloud, gateway: Address, view: View, shortcut: ShortcutRow | None) -> tuple[WhyNot, str]:

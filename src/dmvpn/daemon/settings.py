@@ -89,6 +89,11 @@ class CloudSettings:
     underlay_address: Address | None
     bfd: BfdSettings | None
 
+    @property
+    def link_local_next_hops(self) -> bool:
+        """Whether routing names link-local next hops: OSPFv3 and RIPng do."""
+        return self.routing != "bgp" and any(address.version == 6 for address in self.addresses)
+
 
 @dataclass(frozen=True, slots=True)
 class UplinkSettings:

@@ -6,9 +6,11 @@ finds its entry made. Each kind keeps its order, and a route finds every entry m
 """
 
 import logging
+from dataclasses import replace
 from typing import Final, assert_never
 
 from dmvpn.errors import Fault
+from dmvpn.linux.link_local import link_local_of
 from dmvpn.linux.neighbours import Change, LinkForm, Neighbours
 from dmvpn.linux.nhrp_socket import NhrpSocket
 from dmvpn.linux.routes import Shortcuts
@@ -22,8 +24,18 @@ WAITING_LIMIT: Final = 256  # entries or packets: far below what one netlink dat
 class Turn:
     """One cloud's. What is refused is returned as what the engine is told of it."""
 
-    def __init__(self, form: LinkForm, neighbours: Neighbours, shortcuts: Shortcuts, packets: NhrpSocket) -> None:
+    def __init__(
+        self,
+        form: LinkForm,
+        neighbours: Neighbours,
+        shortcuts: Shortcuts,
+        packets: NhrpSocket,
+        *,
+        link_local: bool = False,
+    ) -> None:
+        """`link_local`: each IPv6 next hop is bound under its link-local address as well."""
         self._form = form
+        self._link_local = link_local
         self._device = packets.device
         self._neighbours = neighbours
         self._shortcuts = shortcuts
@@ -64,14 +76,20 @@ class Turn:
         if not self._changes:
             return []
         actions, self._changes = self._changes, []
-        faults = self._neighbours.change_all(self._device, self._form, [_change(action) for action in actions])
-        refused = []
+        changes = [(action, change) for action in actions for change in self._changes_of(action)]
+        faults = self._neighbours.change_all(self._device, self._form, [change for _, change in changes])
+        refused: dict[int, Refused] = {}
         for place, fault in faults.items():
             log.warning("%s", fault)
-            action = actions[place]
+            action = changes[place][0]
             if isinstance(action, BindNeighbour):
-                refused.append(Refused(action, str(fault)))
-        return refused
+                refused.setdefault(id(action), Refused(action, str(fault)))
+        return list(refused.values())
+
+    def _changes_of(self, action: BindNeighbour | UnbindNeighbour) -> tuple[Change, ...]:
+        change = _change(action)
+        beside = link_local_of(change.protocol) if self._link_local else None
+        return (change,) if beside is None else (change, replace(change, protocol=beside))
 
     def send(self) -> int:
         """Send the packets that wait; how many the kernel did not take, which NHRP will repeat. Call `enter` before."""

@@ -253,7 +253,7 @@ def _shortcut(node: Node, cloud: str, view: View, group: list[ShortcutRow]) -> P
     return PeerRow(
         cloud=cloud,
         name=node.clouds[cloud].authority.name(row.nbma) if row.nbma else "",
-        overlay=str(row.gateway or row.destination),
+        overlay=" ".join(dict.fromkeys(str(one.gateway) for one in group if one.gateway)) or str(row.destination),
         kind="shortcut",
         state=state,
         layer=layer,

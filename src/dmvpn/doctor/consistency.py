@@ -12,6 +12,7 @@ from dmvpn.doctor.ike import carrying, standing
 from dmvpn.doctor.patient import Patient
 from dmvpn.doctor.report import At, Finding, Layer
 from dmvpn.errors import Fault
+from dmvpn.linux.link_local import link_local_of
 from dmvpn.linux.neighbours import Neighbours
 from dmvpn.linux.netlink import Address, Requests
 from dmvpn.linux.route_lookup import lookup
@@ -66,6 +67,7 @@ def neighbours(patient: Patient, status: NodeStatus) -> Looked:
     found: Looked = {}
     for cloud in patient.plan.clouds:
         wanted = _next_hops(status, cloud)
+        wanted |= _link_local(wanted, cloud)
         with Neighbours(patient.plan.registry.route_protocol) as kernel:
             there = {row.protocol: row.nbma for row in kernel.ours(cloud.device)}
         purge = "dmvpn nhrp purge has it learned anew"
@@ -91,10 +93,17 @@ def _next_hops(status: NodeStatus, cloud: Cloud) -> dict[Address, Address]:
                 found[protocol] = nbma
     for peer in status.peers:
         if peer.cloud == cloud.name and peer.kind == "shortcut" and peer.state is State.DIRECT:
-            nbma, protocol = _address(peer.nbma), _address(peer.overlay)
-            if nbma is not None and protocol is not None:
-                found[protocol] = nbma
+            nbma = _address(peer.nbma)
+            if nbma is not None:
+                found |= dict.fromkeys(map(ip_address, peer.overlay.split()), nbma)
     return found
+
+
+def _link_local(next_hops: dict[Address, Address], cloud: Cloud) -> dict[Address, Address]:
+    """What OSPFv3 calls them."""
+    if cloud.ospf is None:
+        return {}
+    return {known: nbma for one, nbma in next_hops.items() if (known := link_local_of(one)) is not None}
 
 
 def shortcuts(patient: Patient, status: NodeStatus) -> Looked:
@@ -104,7 +113,8 @@ def shortcuts(patient: Patient, status: NodeStatus) -> Looked:
     phases = {cloud.name: cloud.nhrp.phase for cloud in patient.plan.clouds}
     for peer in status.peers:
         if peer.kind == "shortcut" and peer.state is State.DIRECT and phases.get(peer.cloud) != PHASE_2:
-            wanted |= {ip_network(prefix): ip_address(peer.overlay) for prefix in peer.prefixes}
+            gateways = {gateway.version: gateway for gateway in map(ip_address, peer.overlay.split())}
+            wanted |= {net: gateways[net.version] for net in map(ip_network, peer.prefixes) if net.version in gateways}
     with Shortcuts(cloud.device for cloud in patient.plan.clouds) as kernel:
         there = {row.prefix: row.gateway for row in kernel.ours()}
     for prefix, gateway in wanted.items():

@@ -6,6 +6,7 @@ from dmvpn.doctor.patient import Patient, Target
 from dmvpn.doctor.report import At, Finding, Layer
 from dmvpn.errors import Fault
 from dmvpn.linux import routes, vtysh
+from dmvpn.linux.link_local import overlay_of
 from dmvpn.linux.netlink import Requests, family_of
 from dmvpn.linux.route_lookup import lookup
 from dmvpn.linux.routes import TABLE_MAIN, RouteKind
@@ -116,16 +117,19 @@ def _ospf(patient: Patient) -> Iterator[Finding]:
     for cloud in patient.plan.clouds:
         if cloud.routing is not Protocol.OSPF:
             continue
-        check = f"OSPF in {cloud.name}"
-        rows = [one for one in found if one.device == cloud.device]
-        full = sum(one.full for one in rows)
-        if not full and (cloud.hubs or rows):
-            what = f"{len(rows)} neighbours, none of them full"
-            yield HERE.failed(check, what, "it needs the tunnel; then compare area, mask and timers of both ends")
-        elif full < len(rows):
-            yield HERE.warning(check, f"{full} of {len(rows)} neighbours are full", "look again in some seconds")
-        else:
-            yield HERE.ok(check, f"{full} neighbours, all full")
+        for own in cloud.addresses:
+            check = f"OSPF in {cloud.name}" + (", IPv6" if own.version == 6 else "")
+            rows = [one for one in found if one.device == cloud.device and one.address.version == own.version]
+            yield _adjacencies(check, cloud, len(rows), sum(one.full for one in rows))
+
+
+def _adjacencies(check: str, cloud: Cloud, neighbours: int, full: int) -> Finding:
+    if not full and (cloud.hubs or neighbours):
+        what = f"{neighbours} neighbours, none of them full"
+        return HERE.failed(check, what, "it needs the tunnel; then compare area, mask and timers of both ends")
+    if full < neighbours:
+        return HERE.warning(check, f"{full} of {neighbours} neighbours are full", "look again in some seconds")
+    return HERE.ok(check, f"{full} neighbours, all full")
 
 
 def _prefixes(patient: Patient, cloud: Cloud, requests: Requests) -> Finding:
@@ -160,4 +164,5 @@ def _way(patient: Patient, target: Target, requests: Requests) -> Finding:
     if row.device not in devices:
         return HERE.warning(check, f"{target.address} goes by {row.device}, which is no tunnel", "ip route get it")
     kind = "a shortcut" if routes.is_shortcut(row) else "the routing table"
-    return HERE.ok(check, f"{row.prefix} via {row.gateway or 'the link'} on {row.device}, by {kind}")
+    via = "the link" if row.gateway is None else overlay_of(row.gateway, devices[row.device].overlay)
+    return HERE.ok(check, f"{row.prefix} via {via} on {row.device}, by {kind}")

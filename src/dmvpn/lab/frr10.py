@@ -1,4 +1,4 @@
-"""FRR 10 beside the machine's own FRR: a foreign router of a lab may be that. `lay` runs inside its node.
+"""FRR 10 beside the machine's own FRR: a router of a lab may have that. `lay` runs inside its node.
 
 scripts/setup unpacks it with the C library and all else it was built against, and installs nothing. Its programs start
 by the dynamic linker that came with them, so it does not matter what release the machine is.
@@ -20,7 +20,7 @@ _SHELL = Path("usr/bin/vtysh")
 
 def why_not() -> str:
     """Why no foreign router can be FRR 10 here; empty when one can."""
-    return "" if _MARK.is_file() else f"no FRR 10 is unpacked in {UNPACKED}: run scripts/setup vm"
+    return "" if _MARK.is_file() else f"no FRR 10 is unpacked in {UNPACKED}: run scripts/setup test"
 
 
 def lay() -> None:
@@ -35,7 +35,10 @@ def lay() -> None:
 
 
 def _starter(program: Path) -> str:
-    """A shell script that becomes the program, with its own libraries and no other's. ld.so(8)."""
+    """A shell script that becomes the program, with its own libraries and no other's, ld.so(8); of a script itself."""
+    with program.open("rb") as opened:
+        if opened.read(2) == b"#!":
+            return program.read_text()
     libraries = f"{_LIBRARIES / 'frr'}:{_LIBRARIES}"
     argv = (str(_LIBRARIES / "ld-linux-x86-64.so.2"), "--library-path", libraries, str(program))
     return f'#!/bin/sh\nexec {shlex.join(argv)} "$@"\n'

@@ -15,17 +15,10 @@ _RTM_F_FIB_MATCH = 0x2000
 
 def lookup(requests: Requests, destination: Address) -> RouteRow | None:
     """The route of all tables and rules that a packet of ours to `destination` takes; None when there is none."""
-    payload = _RTMSG.pack(
-        family_of(destination.version),
-        destination.max_prefixlen,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        _RTM_F_LOOKUP_TABLE | _RTM_F_FIB_MATCH,
-    ) + attribute(_RTA_DST, destination.packed)
+    # IPv6 names the route's table unasked, and refuses to be asked (inet6_rtm_valid_getroute_req).
+    flags = _RTM_F_FIB_MATCH | (_RTM_F_LOOKUP_TABLE if destination.version == 4 else 0)
+    head = _RTMSG.pack(family_of(destination.version), destination.max_prefixlen, 0, 0, 0, 0, 0, 0, flags)
+    payload = head + attribute(_RTA_DST, destination.packed)
     try:
         row = routes.decode(requests.fetch(f"route to {destination}", RTM_GETROUTE, payload))
     except NetlinkRefusal as refusal:

@@ -32,7 +32,8 @@ _IFLA_IFNAME = 3
 _IFLA_MTU = 4
 _IFF_UP = 0x1
 
-ROUTING_PROTOCOLS = frozenset((186, 188, 189))  # BGP, OSPF, RIP; linux/rtnetlink.h
+OSPF_ROUTES = 188  # of either version; linux/rtnetlink.h
+ROUTING_PROTOCOLS = frozenset((186, OSPF_ROUTES, 189))  # BGP, OSPF, RIP
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -14,6 +15,7 @@ from dmvpn.linux import files, process
 
 LOG_LIMIT_OCTETS = 16 << 20
 _LIMIT_S = 10.0
+_OSPF_SOCKETS = {4: "ospfd.vty", 6: "ospf6d.vty"}
 _RIP_SOURCE = re.compile(
     r"^ +([\d.]+)(?: +\d+){3} +(\d+):(\d\d):(\d\d)", re.MULTILINE
 )  # 3: bad packets, routes, distance
@@ -35,10 +37,10 @@ class BgpPeer:
 
 @dataclass(frozen=True, slots=True)
 class OspfNeighbour:
-    """A neighbour of OSPF. `full`: both have the same picture of the area, RFC 2328 10.1."""
+    """A neighbour of OSPF. `full`: both have the same picture of the area, RFC 2328 10.1. OSPFv3's is link-local."""
 
     router_id: IPv4Address
-    address: IPv4Address
+    address: IPv4Address | IPv6Address
     device: str
     full: bool
 
@@ -68,10 +70,12 @@ def show(run: Path, command: str, *, daemon: str | None = None) -> Any:
 
 
 def bgp_peers(run: Path) -> tuple[BgpPeer, ...]:
-    """All BGP neighbours of an instance, one row for each address family; none when no BGP is configured.
+    """All BGP neighbours of an instance, one row for each address family; none when it has no bgpd.
 
     A hub's groups are active in both families, and a session carries its own: the other one has nothing to say.
     """
+    if not (run / "bgpd.vty").exists():  # from FRR 10 on vtysh fails then
+        return ()
     families = show(run, "show bgp summary json")
     try:
         return tuple(
@@ -93,23 +97,47 @@ def bgp_peers(run: Path) -> tuple[BgpPeer, ...]:
         raise Fault("frr", f"show bgp summary json: unexpected form: {error!r}") from error
 
 
+def ospf_versions(run: Path) -> frozenset[int]:
+    """The families whose OSPF an instance has: 4 by ospfd, 6 by ospf6d."""
+    return frozenset(version for version, socket in _OSPF_SOCKETS.items() if (run / socket).exists())
+
+
 def ospf_neighbours(run: Path) -> tuple[OspfNeighbour, ...]:
-    """All OSPF neighbours of an instance; none when it has no ospfd."""
-    if not (run / "ospfd.vty").exists():
-        return ()
+    """All OSPF neighbours of an instance, of both versions; none when it has neither ospfd nor ospf6d."""
+    return (*_ospfv2_neighbours(run), *_ospfv3_neighbours(run))
+
+
+def _ospfv2_neighbours(run: Path) -> Iterator[OspfNeighbour]:
+    if 4 not in ospf_versions(run):
+        return
+    command = "show ip ospf neighbor json"
     try:
-        return tuple(
-            OspfNeighbour(
-                router_id=IPv4Address(router_id),
-                address=IPv4Address(row["address"] if "address" in row else row["ifaceAddress"]),
-                device=str(row["ifaceName"]).partition(":")[0],
-                full=str(row.get("nbrState") or row.get("state")).startswith("Full"),
-            )
-            for router_id, rows in show(run, "show ip ospf neighbor json").get("neighbors", {}).items()
-            for row in rows
-        )
+        for router_id, rows in show(run, command).get("neighbors", {}).items():
+            for row in rows:
+                yield OspfNeighbour(
+                    router_id=IPv4Address(router_id),
+                    address=IPv4Address(row["address"] if "address" in row else row["ifaceAddress"]),
+                    device=str(row["ifaceName"]).partition(":")[0],
+                    full=str(row.get("nbrState") or row.get("state")).startswith("Full"),
+                )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Fault("frr", f"show ip ospf neighbor json: unexpected form: {error!r}") from error
+        raise Fault("frr", f"{command}: unexpected form: {error!r}") from error
+
+
+def _ospfv3_neighbours(run: Path) -> Iterator[OspfNeighbour]:
+    if 6 not in ospf_versions(run):
+        return
+    command = "show ipv6 ospf6 neighbor detail json"
+    try:
+        for name, row in show(run, command).items():
+            yield OspfNeighbour(
+                router_id=IPv4Address(name.partition("%")[0]),
+                address=IPv6Address(row["linkLocalAddress"]),
+                device=str(row["interface"]),
+                full=row["neighborState"] == "Full",
+            )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Fault("frr", f"{command}: unexpected form: {error!r}") from error
 
 
 def rip_sources(run: Path) -> tuple[RipSource, ...]:

@@ -107,7 +107,8 @@ class Lab(Section):
     play: dict[Name, Platform] = Field(default_factory=dict)
     """Who plays a foreign router of which a lab has no image, by its name: debian, or frr (in a kernel with GRE)."""
     frr10: Names = ()
-    """Foreign routers that FRR 10 plays, which `scripts/setup vm` unpacks; the machine's own FRR plays the others."""
+    """Routers that have FRR 10, which `scripts/setup test` unpacks: ours, or foreign ones that FRR plays. The others
+    have the machine's own."""
 
 
 def settled(link: LabLink, defaults: LabLink) -> LabLink:

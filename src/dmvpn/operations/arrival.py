@@ -88,7 +88,9 @@ def _routes(here: Here, plan: Plan, status: NodeStatus, peer: PeerRow) -> str:
             return "" if session["prefixes"] else f"{peer.name} has told no route yet"
         case Protocol.OSPF:
             known = vtysh.ospf_neighbours(Path(here.layout.frr_run))
-            return "" if any(one.full for one in known) else f"OSPF has no full neighbour in {cloud.name} yet"
+            full = {one.address.version for one in known if one.full and one.device == cloud.device}
+            lacking = next((own.version for own in cloud.addresses if own.version not in full), None)
+            return "" if lacking is None else f"OSPF has no full neighbour of IPv{lacking} in {cloud.name} yet"
         case Protocol.RIP:
             heard = vtysh.rip_sources(Path(here.layout.frr_run))
             met = any(str(one.address) in overlay for one in heard)

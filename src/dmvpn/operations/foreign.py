@@ -2,10 +2,10 @@
 
 from pathlib import Path, PurePosixPath
 
-from dmvpn.errors import Fault, WrongInput
-from dmvpn.lab import foreign, frr10
+from dmvpn.errors import WrongInput
+from dmvpn.lab import foreign
 from dmvpn.lab.foreign import Program
-from dmvpn.linux import process
+from dmvpn.linux import frr_release
 from dmvpn.network.foreign import compile_foreign, nhrpd_routers
 from dmvpn.network.plan import ForeignPlan, Plane
 from dmvpn.operations import pki, reading
@@ -16,15 +16,9 @@ from dmvpn.render.vendors import frr_nhrpd
 
 
 def plans(file: NetworkFile, planes: tuple[Plane, ...]) -> dict[str, ForeignPlan]:
-    """The foreign routers that can be started on a machine with these planes: none without GRE in its kernel.
-
-    Raises Fault for FRR 10 where it is not unpacked.
-    """
+    """The foreign routers that can be started on a machine with these planes: none without GRE in its kernel."""
     if Plane.KERNEL not in planes:
         return {}
-    missing = frr10.why_not() if file.network.lab.frr10 else ""
-    if missing:
-        raise Fault("lab.frr10", missing)
     return {
         router: compile_foreign(file.network, router, secrets=reading.secrets(file, router))
         for router in nhrpd_routers(file.network)
@@ -36,7 +30,7 @@ def set_up(plan: ForeignPlan, ca: bytes, foreign_ca: bytes, own: Pair) -> None:
 
     Raises WrongInput for a cloud with a password where nhrpd knows none.
     """
-    release = frr_release()
+    release = frr_release.release()
     refuse_too_old(plan, release)
     rendered = frr_nhrpd.render(plan, release)
     papers = {pki.CA_CERTIFICATE: ca, pki.FOREIGN_CERTIFICATE: foreign_ca, pki.ROUTER_CERTIFICATE: own.certificate}
@@ -57,13 +51,6 @@ def refuse_too_old(plan: ForeignPlan, release: frr_nhrpd.Release) -> None:
             version = ".".join(str(part) for part in release)
             what = f"has a secret, and the nhrpd of FRR {version} has no authentication"
             raise WrongInput(f"clouds.{cloud.name}", what, f"write lab: {{frr10: [{plan.router}]}}, or no secret")
-
-
-def frr_release() -> frr_nhrpd.Release:
-    """Of the FRR that is in force here, as it says itself: "zebra version 10.3"."""
-    said = process.run((str(frr_nhrpd.FRR / "zebra"), "--version"), timeout_s=20, package="frr").text
-    major, minor = said.split()[2].split(".")[:2]
-    return int(major), int("".join(letter for letter in minor if letter.isdigit()))
 
 
 def program(unit: Unit) -> Program:

@@ -24,8 +24,10 @@ from dmvpn.lab.lifecycle import Progress
 from dmvpn.lab.node import LabNode, call_all
 from dmvpn.lab.running import Lab, LabStatus
 from dmvpn.lab.story import Event, Figures, Outcome, StepBegan, StepEnded, StepGoesOn, StoryBegan, StoryEnded
-from dmvpn.linux import files, vtysh
+from dmvpn.linux import files, routes, vtysh
+from dmvpn.linux.netlink import Requests, family_of
 from dmvpn.linux.pace import patience
+from dmvpn.linux.routewatch import OSPF_ROUTES
 from dmvpn.network import source
 from dmvpn.network.plan import ForeignPlan, Plan
 from dmvpn.operations import change, foreign, here, host, keeping, observing, office, pki, reading
@@ -135,11 +137,21 @@ def _has_routes() -> bool:
         found = observing.status(router)
         hubs = all(hub.state == "up" for hub in found.hubs)
         sessions = all(row["state"] == "Established" and row["prefixes"] for row in found.bgp)
-        adjacencies = vtysh.ospf_neighbours(Path(router.layout.frr_run))
-        adjacent = all(neighbour.full for neighbour in adjacencies)
-        if not hubs or not sessions or not adjacent or not (found.bgp or adjacencies):
+        run = Path(router.layout.frr_run)
+        spoken = vtysh.ospf_versions(run)
+        if not hubs or not sessions or not _ospf_has_come(run, spoken) or not (found.bgp or spoken):
             return False
     return True
+
+
+def _ospf_has_come(run: Path, versions: frozenset[int]) -> bool:
+    """Of each family: neighbours, all of them full, and a route in the kernel."""
+    neighbours = vtysh.ospf_neighbours(run)
+    if {one.address.version for one in neighbours} != versions or not all(one.full for one in neighbours):
+        return False
+    with Requests() as requests:
+        found = (routes.dump(requests, family_of(version), routes.TABLE_MAIN) for version in versions)
+        return all(any(row.protocol == OSPF_ROUTES for row in rows) for rows in found)
 
 
 @contextmanager
@@ -173,6 +185,9 @@ def _read(path: Path) -> tuple[NetworkFile, dict[str, Plan]]:
     plans = reading.plans(file, planes)
     if not plans:
         raise WrongInput(str(path), "has no router of ours", "a lab runs routers of platform debian or alpine")
+    missing = frr10.why_not() if file.network.lab.frr10 else ""
+    if missing:
+        raise Fault("lab.frr10", missing)
     return file, {**plans, **foreign.plans(file, planes)}
 
 
@@ -185,12 +200,12 @@ def _configure(file: NetworkFile, plans: dict[str, Plan], given: dict[str, Paper
     """Inside the router's own namespaces: what a real router gets by `pki install` and `apply`."""
     plan = plans[node.name]
     refuse_the_hosts_etc()
+    if node.name in file.network.lab.frr10:
+        frr10.lay()
     if node.name in file.network.lab.bare:
         return
     if isinstance(plan, ForeignPlan):
         theirs = given[node.name]
-        if plan.router in file.network.lab.frr10:
-            frr10.lay()
         foreign.set_up(plan, theirs.ca, theirs.foreign_ca or b"", pki.Pair(theirs.certificate, theirs.key))
         return
     install(given[node.name])

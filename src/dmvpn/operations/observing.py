@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import TypeAdapter
 from dmvpn.daemon.control import GatewayRow, NodeStatus, PathView, PeerRow, State, UplinkRow, WhyNot, ask
 from dmvpn.errors import Fault, WrongInput
 from dmvpn.linux.echo import Echo, Pinger
+from dmvpn.linux.link_local import link_local_of
 from dmvpn.linux.netlink import Requests
 from dmvpn.linux.route_lookup import lookup
 from dmvpn.linux.routes import is_shortcut
@@ -92,17 +94,20 @@ def purge(here: Here, prefix: str | None) -> None:
     ask(Path(here.layout.control_socket), {"ask": "purge", "prefix": prefix})
 
 
-def place(here: Here, name: str) -> Place:
-    """A router, site or internal address by the name in the file in force. Raises WrongInput for an unknown one."""
+def place(here: Here, name: str, version: int | None = None) -> Place:
+    """A router, site or internal address by the name in the file in force. Raises WrongInput for an unknown one.
+
+    `version`: of what has addresses of both families, the family that is meant.
+    """
     loaded = reading.in_force(here)
     plans = reading.plans_without_secrets(loaded)
     for router, plan in plans.items():
         if name in (router, plan.site):
-            return _place(name, plan)
+            return _place(name, plan, version)
     peers = _peers(here)
     met = next((peer for peer in peers if peer.name == name), None)
     if met is not None:
-        return _met(met)
+        return _met(met, version)
     try:
         address = ip_address(name)
     except ValueError as error:
@@ -111,7 +116,7 @@ def place(here: Here, name: str) -> Place:
         raise WrongInput(name, what, f"known: {', '.join(known)}; or give an address") from error
     for plan in plans.values():
         if any(address in prefix for prefix in plan.serves if prefix.version == address.version):
-            return Place(name, plan.router, plan.clouds[0].addresses[0], address, plan.serves)
+            return Place(name, plan.router, _first(plan.clouds[0].addresses, address.version), address, plan.serves)
         if any(address in cloud.addresses for cloud in plan.clouds):
             return Place(name, plan.router, address, address, plan.serves)
     return _elsewhere(name, address, loaded.network.prefixes, peers)
@@ -127,9 +132,9 @@ def _elsewhere(name: str, address: Address, internal: Sequence[Network], peers: 
     return Place(name, name, address, address, ())
 
 
-def _met(peer: PeerRow) -> Place:
+def _met(peer: PeerRow, version: int | None = None) -> Place:
     """A router that is a peer now: its certificate tells its name."""
-    overlay = ip_address(peer.overlay.split()[0])
+    overlay = _first([ip_address(one) for one in peer.overlay.split()], version)
     return Place(peer.name, peer.name, overlay, overlay, tuple(ip_network(prefix) for prefix in peer.prefixes))
 
 
@@ -140,15 +145,29 @@ def _peers(here: Here) -> tuple[PeerRow, ...]:
         return ()
 
 
-def _place(name: str, plan: Plan) -> Place:
-    overlay = plan.clouds[0].addresses[0]
-    target = plan.lans[0].address.ip if plan.lans else overlay
+def _place(name: str, plan: Plan, version: int | None) -> Place:
+    overlay = _first(plan.clouds[0].addresses, version)
+    target = _first([lan.address.ip for lan in plan.lans], version) if plan.lans else overlay
     return Place(name, plan.router, overlay, target, plan.serves)
+
+
+def _first(addresses: Sequence[Address], version: int | None) -> Address:
+    """The first of that family, or of any where there is none."""
+    return next((one for one in addresses if one.version == version), addresses[0])
+
+
+def _version_in(*names: str) -> int | None:
+    """The family of the first name that is an address."""
+    for name in names:
+        with suppress(ValueError):
+            return ip_address(name).version
+    return None
 
 
 def explain(here: Here, source: str, destination: str) -> tuple[PathView, ...]:
     """What each router on the way from `source` to `destination` does with such packets, and on the way back."""
-    start, end = place(here, source), place(here, destination)
+    version = _version_in(destination, source)
+    start, end = place(here, source, version), place(here, destination, version)
     if start.router == end.router:
         raise WrongInput(destination, f"is on the same router as {source}", "name two routers or sites")
     question = {
@@ -172,7 +191,8 @@ def ping(here: Here, name: str, *, count: int, interval_s: float, timeout_s: flo
     target = place(here, name)
     own = _own_plan(here)
     # From the site's network where there is one: that is the traffic whose path matters.
-    pinger = Pinger(target.target, own.lans[0].address.ip if own.lans else None)
+    source = next((lan.address.ip for lan in own.lans if lan.address.version == target.target.version), None)
+    pinger = Pinger(target.target, source)
     requests = Requests()
     try:
         for sequence in range(1, count + 1):
@@ -215,7 +235,8 @@ def _way_out(requests: Requests, place: Place) -> str:
     row = lookup(requests, place.target)
     if row is None:
         return "no route"
-    if is_shortcut(row) or row.gateway in (None, place.target, place.overlay):
+    there = (place.target, place.overlay)
+    if is_shortcut(row) or row.gateway in (None, *there, *map(link_local_of, there)):
         return "direct"
     return "via hub"
 

@@ -5,7 +5,7 @@ Plan no longer wants is not held against it, and a path that was direct may be r
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -16,6 +16,7 @@ from dmvpn.commit.outcome import Unverified
 from dmvpn.errors import Fault
 from dmvpn.linux import vtysh
 from dmvpn.linux.echo import Pinger
+from dmvpn.linux.link_local import overlay_of
 from dmvpn.linux.pace import patience
 from dmvpn.network.plan import Address, Network, Plan, Role
 from dmvpn.operations import observing
@@ -46,6 +47,7 @@ class Wanted:
     hubs: frozenset[str]
     fixed: frozenset[Address]
     spokes: tuple[Network, ...]
+    overlays: Mapping[str, tuple[Network, ...]]  # by device
 
     @classmethod
     def of(cls, plan: Plan) -> Self:
@@ -55,6 +57,7 @@ class Wanted:
             frozenset(f"hub {hub.router} of {name}" for name, hub in hubs),
             frozenset((*(address for _, hub in hubs for address in hub.overlay), *neighbours)),
             tuple(overlay for cloud in plan.clouds if cloud.role is Role.HUB for overlay in cloud.overlay),
+            {cloud.device: cloud.overlay for cloud in plan.clouds},
         )
 
     def serves(self, address: Address) -> bool:
@@ -105,7 +108,7 @@ def _seen(here: Here, wanted: Wanted) -> Seen | None:
         return None
     up = {ip_address(text) for row in status.peers if row.layer == "UP" for text in row.overlay.split()}
     speaking = {row.address for row in bgp if row.state == ESTABLISHED}
-    speaking |= {row.address for row in ospf if row.full}
+    speaking |= {overlay_of(row.address, wanted.overlays.get(row.device, ())) for row in ospf if row.full}
     answering = set(_answering(sorted(map(str, up))[:PINGED_LIMIT]))
     each = {f"hub {hub.router} of {hub.cloud}" for hub in status.hubs if hub.state == "up"} & wanted.hubs
     each |= {f"the routing session with {address}" for address in speaking & wanted.fixed}

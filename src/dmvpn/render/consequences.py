@@ -44,6 +44,7 @@ EFFECTS: Mapping[str, Effects] = {
     "bgpd": Effects("sessions stay, but those that it changes", "its sessions end and routes stay meanwhile"),
     "learned": Effects("sessions stay, but those that it changes", "sessions stay, but those that it changes"),
     "ospfd": Effects("adjacencies stay, but those that it changes", "its adjacencies end and come back in seconds"),
+    "ospf6d": Effects("adjacencies stay, but those that it changes", "its adjacencies end and come back in seconds"),
     "bfdd": Effects("sessions stay, but those that it changes", "fast detection pauses for a second"),
     "vrrp": Effects(
         "whoever has the site's gateway keeps it",

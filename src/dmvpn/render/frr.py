@@ -1,4 +1,4 @@
-"""FRR: zebra and what speaks (bgpd, ospfd, bfdd), an instance of our own with a file for each. FRR manual, "Zebra".
+"""FRR: zebra and what speaks (bgpd, ospfd, bfdd and others), an instance of our own with a file for each. FRR manual.
 
 Not the integrated frr.conf: a daemon reads its own file when it is started again, and a vtysh that loads it later would
 be one more thing that can be missing. Changes go through frr-reload.py, so that sessions stay.
@@ -21,6 +21,7 @@ ZEBRA_FILE = "zebra.conf"
 BGPD_FILE = "bgpd.conf"
 
 DAEMONS = PurePosixPath("/usr/lib/frr")
+FRR_RELEASE = "dmvpn.linux.frr_release"
 USER = "frr"  # the package makes it; it reads the files and owns the sockets
 
 LEARNED_LIMIT_S = 600.0  # frr-reload.py compares each line with each: an operator's change beside a thousand spokes
@@ -47,15 +48,27 @@ def render(plan: Plan, layout: Layout) -> Rendered:
         File(PurePosixPath(ZEBRA_FILE), _zebra_conf(plan)),
         *((File(PurePosixPath(bfd.FILE), bfd.conf(plan)),) if bfd.spoken(plan) else ()),
         *((File(PurePosixPath(BGPD_FILE), bgpd_conf(plan)),) if frr_neighbor.has_bgp(plan) else ()),
-        *((File(PurePosixPath(frr_ospf.FILE), frr_ospf.conf(plan)),) if frr_ospf.spoken(plan) else ()),
+        *(File(PurePosixPath(daemon.file), frr_ospf.conf(plan, daemon)) for daemon in frr_ospf.spoken(plan)),
         *((File(PurePosixPath(frr_rip.FILE), frr_rip.conf(plan)),) if frr_rip.spoken(plan) else ()),
     )
     return Rendered(
         engine=NAME,
         files=files,
-        checks=tuple(Check(("vtysh", "-C", "-f", f"{{tree}}/{file.path}"), package="frr") for file in files),
+        checks=(*_release_checks(plan), *(_file_check(file) for file in files)),
         units=_units(plan, layout),
     )
+
+
+def _file_check(file: File) -> Check:
+    return Check(("vtysh", "-C", "-f", f"{{tree}}/{file.path}"), package="frr")
+
+
+def _release_checks(plan: Plan) -> Iterator[Check]:
+    """What not every FRR can do, before it meets a line that it does not know."""
+    words = ["ospf6"] if frr_ospf.OSPFV3 in frr_ospf.spoken(plan) else []
+    words += ["rip"] if frr_rip.spoken(plan) else []
+    if words:
+        yield Check(("python3", "-m", FRR_RELEASE, "check", *words), package="opendmvpn")
 
 
 def _units(plan: Plan, layout: Layout) -> tuple[Unit, ...]:
@@ -89,14 +102,19 @@ def _units(plan: Plan, layout: Layout) -> tuple[Unit, ...]:
         ),
         # Before bgpd, which asks it for sessions.
         *(
-            (_speaker("bfdd", bfd.FILE, layout, common, ("--bfdctl", str(run / "bfdd.sock"))),)
+            (_bfdd(_speaker("bfdd", bfd.FILE, layout, common, ("--bfdctl", str(run / "bfdd.sock")))),)
             if bfd.spoken(plan)
             else ()
         ),
         *(_bgpd(plan, layout, common) if frr_neighbor.has_bgp(plan) else ()),
-        *((_speaker("ospfd", frr_ospf.FILE, layout, common, ()),) if frr_ospf.spoken(plan) else ()),
+        *(_speaker(daemon.name, daemon.file, layout, common, ()) for daemon in frr_ospf.spoken(plan)),
         *((_speaker("ripd", frr_rip.FILE, layout, common, ()),) if frr_rip.spoken(plan) else ()),
     )
+
+
+def _bfdd(speaker: Unit) -> Unit:
+    """An older one needs a control socket of its own, where the host's may be; a newer one refuses to hear of it."""
+    return replace(speaker, argv=("python3", "-m", FRR_RELEASE, "run", *speaker.argv), package="opendmvpn")
 
 
 def _bgp_port(plan: Plan) -> tuple[str, ...]:

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 
-from dmvpn.network.plan import Plan
+from dmvpn.network.plan import Cloud, Plan
+
+IP_WORDS = {4: "ip", 6: "ipv6"}
 
 
 def numbered(head: str, entries: Iterable[str]) -> Iterator[str]:
@@ -21,18 +23,24 @@ def permit(name: str, number: int, body: Iterable[str]) -> Iterator[str]:
     yield from (f"route-map {name} permit {number}", *body, "exit")
 
 
-def matched(name: str, entries: Iterable[str]) -> Iterator[str]:
-    """A list of IPv4 and the route-map of its name, for daemons that take a map only."""
-    yield from numbered(f"ip prefix-list {name}", entries)
-    yield from permit(name, 10, (f" match ip address prefix-list {name}",))
+def matched(name: str, entries: Iterable[str], version: int = 4) -> Iterator[str]:
+    """A list of one family and the route-map of its name, for daemons that take a map only."""
+    word = IP_WORDS[version]
+    yield from numbered(f"{word} prefix-list {name}", entries)
+    yield from permit(name, 10, (f" match {word} address prefix-list {name}",))
 
 
-def behind(plan: Plan, name: str) -> Iterator[str]:
+def behind(plan: Plan, name: str, version: int = 4) -> Iterator[str]:
     """Networks behind another router of the site, for `redistribute kernel`; nothing where there are none."""
-    entries = [f"permit {route.prefix}" for route in plan.routes if route.prefix.version == 4]
-    yield from matched(name, entries) if entries else ()
+    entries = [f"permit {route.prefix}" for route in plan.routes if route.prefix.version == version]
+    yield from matched(name, entries, version) if entries else ()
 
 
-def served_devices(plan: Plan) -> list[str]:
-    """Devices of the networks of IPv4 that the clouds are told of."""
-    return sorted({lan.device for lan in plan.lans if lan.prefix in plan.serves and lan.prefix.version == 4})
+def served_devices(plan: Plan, version: int = 4) -> list[str]:
+    """Devices of the networks of a family that the clouds are told of."""
+    return sorted({lan.device for lan in plan.lans if lan.prefix in plan.serves and lan.prefix.version == version})
+
+
+def speaks(cloud: Cloud, version: int) -> bool:
+    """Whether this router has an overlay address of that family in the cloud."""
+    return any(address.version == version for address in cloud.addresses)

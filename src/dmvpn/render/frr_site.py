@@ -16,7 +16,7 @@ PREFERENCE = 50  # local preference: below the default of 100, and all that a ro
 TOLD, NEVER, FROM, TO = "dmvpn-site", "dmvpn-site-never", "dmvpn-site-in", "dmvpn-site-out"
 INTO = "dmvpn-to-bgp"
 FAMILIES = ((4, "ip", 32), (6, "ipv6", 128))
-WORDS = {Protocol.OSPF: "ospf", Protocol.RIP: "rip"}
+WORDS = {(Protocol.OSPF, 4): "ospf", (Protocol.OSPF, 6): "ospf6", (Protocol.RIP, 4): "rip"}
 
 
 def _gathered(plan: Plan) -> list[Cloud]:
@@ -62,11 +62,13 @@ def _gathering(plan: Plan) -> Iterator[str]:
     if not gathers(plan):
         return
     taken = {name for cloud in plan.clouds if cloud.bgp is not None for name in cloud.redistributes}
-    for number, cloud in enumerate(_gathered(plan), start=1):
-        match = (f" match interface {word(cloud.device, 'device')}", f" match ip address prefix-list {TOLD}")
+    told = [(cloud, family) for cloud in _gathered(plan) for family in (4, 6) if frr_lists.speaks(cloud, family)]
+    for number, (cloud, family) in enumerate(told, start=1):
+        match = f" match {frr_lists.IP_WORDS[family]} address prefix-list {TOLD}"
         exported = cloud.name in taken or (plan.session is not None and plan.session.exported)
-        told = f" set community {_bound(exported=exported)} additive"
-        yield from frr_lists.permit(INTO, 10 * number, (*match, told))
+        community = f" set community {_bound(exported=exported)} additive"
+        lines = (f" match interface {word(cloud.device, 'device')}", match, community)
+        yield from frr_lists.permit(INTO, 10 * number, lines)
 
 
 def neighbor_lines(plan: Plan) -> Iterator[str]:
@@ -82,9 +84,9 @@ def neighbor_lines(plan: Plan) -> Iterator[str]:
 def family_lines(version: int, plan: Plan) -> Iterator[str]:
     """Inside the address family."""
     session = plan.session
-    if version == 4 and gathers(plan):  # OSPF and RIP carry nothing else
-        for cloud in {cloud.routing: cloud for cloud in _gathered(plan)}.values():
-            yield f"  redistribute {WORDS[cloud.routing]} route-map {INTO}"
+    if gathers(plan):
+        for routing in {cloud.routing: None for cloud in _gathered(plan) if frr_lists.speaks(cloud, version)}:
+            yield f"  redistribute {WORDS[routing, version]} route-map {INTO}"
     for peer in session.peers if session is not None else ():
         if peer.address.version != version:
             continue

@@ -24,6 +24,8 @@ HOST_LENGTH = 32
 # so BGP's route of the same prefix wins in zebra as it does in the kernel.
 LAST_METRIC = 4278198272
 
+INTERFACE_ID = (1 << 64) - 1  # RFC 4291 2.5.1
+
 TAP_MAC_PREFIX = (0x02, 0x00)  # locally administered; the NBMA address is the rest
 
 
@@ -178,13 +180,17 @@ def _addresses(plan: Plan) -> Iterator[tuple[str, Interface | str]]:
     for cloud in plan.clouds:
         for address in cloud.addresses:
             yield word(cloud.device, "device"), _overlay_address(cloud, address)
-        if any(address.version == 6 for address in cloud.addresses):
-            yield word(cloud.device, "device"), _link_local(plan.transport)
+        for address in cloud.addresses:
+            if address.version == 6:
+                yield word(cloud.device, "device"), _link_local(address)
 
 
-def _link_local(transport: Address) -> str:
-    """The device makes none by itself, and bgpd wants one before it speaks IPv6 there. Its form is RFC 5214 6.1's."""
-    return f"{IPv6Address((0xFE80 << 112) | (0x5EFE << 32) | (int(transport) & 0xFFFFFFFF))}/64"
+def _link_local(overlay: Address) -> str:
+    """The device makes none by itself, and routing daemons want one before they speak IPv6 there.
+
+    Its last 64 bits are the overlay address's, so that others know it without asking: dmvpn.linux.link_local.
+    """
+    return f"{IPv6Address((0xFE80 << 112) | int(overlay) & INTERFACE_ID)}/64"
 
 
 def _overlay_address(cloud: Cloud, address: Address) -> str:
@@ -192,7 +198,7 @@ def _overlay_address(cloud: Cloud, address: Address) -> str:
     met = cloud.ospf or cloud.rip
     if met is not None and address.version == 4:
         return f"{address}/{met.length}"
-    if cloud.role is Role.SPOKE:
+    if met is None and cloud.role is Role.SPOKE:
         return str(ip_network(address))
     for overlay in cloud.overlay:
         if address in overlay:

@@ -28,6 +28,7 @@ USED_S = 30
 USED_SIZE = 16384
 
 
+ALL_SPF_ROUTERS = "ff02::5"
 MULTICAST = {"ip": "224.0.0.0/4", "ip6": "ff00::/8"}
 _OTHER = "meta l4proto != gre"
 _SYN = "tcp flags syn / syn,rst"
@@ -193,6 +194,7 @@ def _own(plan: Plan) -> list[str]:
         lines += [
             f"\tchain own_{name} {{",
             f"\t\tip daddr {MULTICAST['ip']} log group {cloud.multicast_group} {drop}",
+            *_routers_multicast(cloud, drop),
             f"\t\tip6 daddr {MULTICAST['ip6']} {drop}",
             *(f"\t\t{own} return" for own in (*bgp, *OWN_TRAFFIC)),
             *(f"\t\t{_use(cloud, family)}" for family in _families(cloud)),
@@ -207,6 +209,13 @@ def _own(plan: Plan) -> list[str]:
         *(f"\t\t{_by('o', cloud)} goto own_{word(cloud.name, 'cloud')}" for cloud in clouds),
         "\t}",
     ]
+
+
+def _routers_multicast(cloud: Cloud, drop: str) -> list[str]:
+    """Of IPv6's multicast what OSPFv3's routers say, RFC 5340 A.1: neighbour discovery has nobody to ask here."""
+    if cloud.ospf is None or "ip6" not in _families(cloud):
+        return []
+    return [f"\t\tip6 daddr {ALL_SPF_ROUTERS} meta l4proto 89 log group {cloud.multicast_group} {drop}"]
 
 
 def _by(side: str, cloud: Cloud) -> str:

@@ -181,10 +181,12 @@ def players(network: Network) -> Iterator[Problem]:
 
 def newer_frr(network: Network) -> Iterator[Problem]:
     play = network.lab.play
-    played = [place.name for place in places(network) if play.get(place.name, place.router.platform) in NHRPD]
+    run = [
+        place.name for place in places(network) if place.ours or play.get(place.name, place.router.platform) in NHRPD
+    ]
     for index, name in enumerate(network.lab.frr10):
-        if name not in played:
-            yield unknown(("lab", "frr10", index), "router that FRR plays", name, played)
+        if name not in run:
+            yield unknown(("lab", "frr10", index), "router with an FRR", name, run)
         elif name in network.lab.frr10[:index]:
             yield Problem(("lab", "frr10", index), f"{name} is here twice", "name it once")
 

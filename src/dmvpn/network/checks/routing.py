@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from dmvpn.errors import Problem
 from dmvpn.firewall.prefixes import within
 from dmvpn.network.model import Network
-from dmvpn.network.places import NOT_ANNOUNCED, Place, hubs, overlapping, own_addresses, places
+from dmvpn.network.places import NOT_ANNOUNCED, Place, hubs, members, overlapping, own_addresses, places
 from dmvpn.network.plan import Address, Protocol
 from dmvpn.network.plan import Network as Prefix
 from dmvpn.network.source import Key
 
 AS_TRANS = 23456  # RFC 6793 9
 LAST_16_BIT_AS = 65535  # RFC 7300
+INTERFACE_ID_BITS = 64  # RFC 4291 2.5.1
 
 
 def asns(network: Network) -> Iterator[Problem]:
@@ -34,14 +35,27 @@ def asns(network: Network) -> Iterator[Problem]:
 
 
 def routed_families(network: Network) -> Iterator[Problem]:
-    """RIPng and OSPFv3 name link-local next hops: NHRP resolves none, and no certificate claims one."""
+    """RIP is IPv4's. OSPFv3 names link-local next hops: the end of a member's overlay address says which is whose."""
     for name, cloud in network.clouds.items():
-        for index, overlay in enumerate(cloud.overlay):
-            if cloud.routing is not Protocol.BGP and overlay.version == 6:
-                what = f"{overlay} is IPv6, and {cloud.routing.upper()} carries IPv4 alone"
-                yield Problem(
-                    ("clouds", name, "overlay", index), what, "write routing: bgp, or remove the IPv6 overlay"
-                )
+        six = [(index, overlay) for index, overlay in enumerate(cloud.overlay) if overlay.version == 6]
+        for index, overlay in six:
+            key: Key = ("clouds", name, "overlay", index)
+            if cloud.routing is Protocol.RIP:
+                what = f"{overlay} is IPv6, and RIP carries IPv4 alone"
+                yield Problem(key, what, "write routing: ospf or bgp, or remove the IPv6 overlay")
+            elif cloud.routing is Protocol.OSPF and overlay.prefixlen < INTERFACE_ID_BITS:
+                what = f"{overlay} is wider than a /64, and OSPF tells routers apart by the last 64 bits"
+                yield Problem(key, what, f"write a /64 of it, or routing: bgp at {name}")
+        if six and cloud.routing is Protocol.OSPF:
+            yield from _link_local_unknown(network, name)
+
+
+def _link_local_unknown(network: Network, name: str) -> Iterator[Problem]:
+    for member in members(network, name):
+        if not member.place.ours and any(address.version == 6 for address in member.tunnel.address):
+            what = f"{member.place.name} is a {member.place.router.platform} router, whose link-local address"
+            fix = f"write routing: bgp at {name}, or give it an IPv4 address alone"
+            yield Problem(member.key, f"{what} nobody knows, and OSPF over IPv6 names no other next hop", fix)
 
 
 def redistribution(network: Network) -> Iterator[Problem]:
