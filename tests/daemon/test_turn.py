@@ -39,6 +39,7 @@ class Stand:
     turn: Turn
     neighbours: Neighbours
     shortcuts: Shortcuts
+    packets: NhrpSocket
     frames: int
 
     def bound(self) -> dict[object, object]:
@@ -67,7 +68,8 @@ def stand() -> Iterator[Stand]:
         ip(f"address add 10.255.1.11/24 dev {DEVICE}")
         with Neighbours(OURS) as neighbours, Shortcuts((DEVICE,)) as shortcuts:
             packets = NhrpSocket(DEVICE, LinkForm.TAP)
-            yield Stand(Turn(LinkForm.TAP, neighbours, shortcuts, packets), neighbours, shortcuts, frames)
+            turn = Turn(LinkForm.TAP, neighbours, shortcuts, packets)
+            yield Stand(turn, neighbours, shortcuts, packets, frames)
             packets.close()
         os.close(frames)
     finally:
@@ -160,3 +162,24 @@ def test_a_turn_says_when_it_holds_enough(stand: Stand, kind: str) -> None:
     stand.turn.send()
     assert not stand.turn.is_full
     assert len(stand.bound()) == (WAITING_LIMIT if kind == "entries" else 0)
+
+
+def test_where_routing_names_link_local_next_hops_each_ipv6_one_is_bound_twice(stand: Stand) -> None:
+    turn = Turn(LinkForm.TAP, stand.neighbours, stand.shortcuts, stand.packets, link_local=True)
+    ip(f"address add fd00:255:1::11/64 dev {DEVICE} nodad")
+    six, beside = IPv6Address("fd00:255:1::12"), IPv6Address("fe80::12")
+    for protocol in (PEER, six):
+        turn.change_later(BindNeighbour(protocol, NBMA))
+    assert turn.enter() == []
+    assert stand.bound() == {PEER: NBMA, six: NBMA, beside: NBMA}
+    turn.change_later(UnbindNeighbour(six))
+    assert turn.enter() == []
+    assert stand.bound() == {PEER: NBMA}
+
+
+def test_a_binding_that_is_refused_twice_is_told_once(stand: Stand) -> None:
+    turn = Turn(LinkForm.TAP, stand.neighbours, stand.shortcuts, stand.packets, link_local=True)
+    wrong = BindNeighbour(IPv6Address("fd00:255:1::12"), IMPOSSIBLE)
+    turn.change_later(wrong)
+    (refused,) = turn.enter()
+    assert refused.action == wrong

@@ -280,19 +280,16 @@ def test_without_a_kernel_the_tests_go_on_and_the_machine_says_why(machine: Mach
     assert machine.setup("vm")[0] == 0, "and the next run tries again"
 
 
-# ---------------------------------------------------------------- a newer FRR for foreign routers
+# ---------------------------------------------------------------- a newer FRR for routers of labs
 
 
 def test_a_newer_frr_is_unpacked_once_with_its_libraries_and_not_installed(machine: Machine) -> None:
     machine.installed(*TEST_PACKAGES, *MACHINE_PACKAGES)
     status, said = machine.setup("vm")
     assert status == 0
-    assert (
-        "setup: unpacking FRR 10 and its libraries into .frr10/ for foreign routers of labs; nothing is installed"
-        in said
-    )
+    assert "setup: unpacking FRR 10 and its libraries into .frr10/ for routers of labs; nothing is installed" in said
     unpacked = sorted(path.name for path in (machine.checkout / ".frr10/usr/bin").iterdir())
-    assert unpacked == ["frr.deb", "libc6.deb", "libyang3.deb"]
+    assert unpacked == ["frr-pythontools.deb", "frr.deb", "libc6.deb", "libyang3.deb"]
     assert "libyang3" not in machine.noted("installed")
     assert not (machine.checkout / ".frr10/apt").exists()
     asked = len(machine.noted("apt"))

@@ -1,5 +1,6 @@
 import json
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -82,6 +83,15 @@ def answer(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "run", lambda argv, **_: process.Result(argv, 0, text.encode(), b""))
 
 
+@pytest.fixture
+def serving(tmp_path: Path) -> Path:
+    """Where daemons left their sockets."""
+    for daemon in ("bgpd", "ospfd", "ospf6d"):
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(tmp_path / f"{daemon}.vty"))
+    return tmp_path
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
@@ -94,28 +104,51 @@ def answer(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_what_is_no_summary_is_a_fault(text: str, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_summary_is_a_fault(text: str, fault: str, serving: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer(text, monkeypatch)
     with pytest.raises(Fault) as caught:
-        vtysh.bgp_peers(Path("/nowhere"))
+        vtysh.bgp_peers(serving)
     assert str(caught.value).startswith(fault)
 
 
-def test_an_established_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_established_neighbour(serving: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     peer = {"remoteAs": 65001, "state": "Established", "pfxRcd": 3, "peerUptimeMsec": 61500, "dynamicPeer": True}
     answer(json.dumps({"ipv6Unicast": {"peers": {"fd00::11": peer}, "totalPeers": 1}}), monkeypatch)
-    assert vtysh.bgp_peers(Path("/nowhere")) == (
+    assert vtysh.bgp_peers(serving) == (
         vtysh.BgpPeer(ip_address("fd00::11"), 65001, "Established", 3, 61.5, "ipv6Unicast", dynamic=True),
     )
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"ipv4Unicast": {"peers": {}}}'])
-def test_without_bgp_there_are_no_peers(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_bgp_there_are_no_peers(text: str, serving: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer(text, monkeypatch)
-    assert vtysh.bgp_peers(Path("/nowhere")) == ()
+    assert vtysh.bgp_peers(serving) == ()
+
+
+def test_an_instance_without_bgpd_is_not_asked(tmp_path: Path) -> None:
+    assert vtysh.bgp_peers(tmp_path) == ()
+    assert vtysh.ospf_neighbours(tmp_path) == ()
 
 
 @pytest.mark.kernel
-def test_no_frr_is_a_fault(tmp_path: Path) -> None:
+def test_an_frr_that_ended_is_a_fault(serving: Path) -> None:
     with pytest.raises(Fault, match="failed to connect to any daemons"):
-        vtysh.bgp_peers(tmp_path)
+        vtysh.bgp_peers(serving)
+
+
+def test_neighbours_of_both_versions_are_rows(serving: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As FRR 10.3 says it; what a running one says is read in tests/vpn."""
+    two = {"neighbors": {"100.64.1.11": [{"ifaceAddress": "10.255.1.11", "ifaceName": "blue:10.255.1.1"}]}}
+    two["neighbors"]["100.64.1.11"][0]["nbrState"] = "Full/-"
+    three = {"linkLocalAddress": "fe80::11", "interface": "blue", "neighborState": "Init"}
+    said = {"ip": two, "ipv6": {"100.64.1.11%blue": three}}
+    monkeypatch.setattr(
+        process, "run", lambda argv, **_: process.Result(argv, 0, json.dumps(said[argv[-1].split()[1]]).encode(), b"")
+    )
+    assert [(str(one.address), one.device, one.full) for one in vtysh.ospf_neighbours(serving)] == [
+        ("10.255.1.11", "blue", True),
+        ("fe80::11", "blue", False),
+    ]
+    del three["neighborState"]
+    with pytest.raises(Fault, match=r"show ipv6 ospf6 neighbor detail json: unexpected form: KeyError"):
+        vtysh.ospf_neighbours(serving)

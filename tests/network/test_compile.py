@@ -16,7 +16,7 @@ from dmvpn.network.plan import Cloud, Plan, Plane, Protocol, Role
 from dmvpn.network.registry import device_name, nflog_group, registry
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NAMES = ("minimal", "demo", "figure2", "ospf", "rip", "wiki")
+NAMES = ("minimal", "demo", "figure2", "ospf", "ospf6", "rip", "wiki")
 SECRETS = {"secrets/nhrp": b"Muenchen\n", "secrets/isp2": b"isp secret\n"}
 
 

@@ -13,7 +13,7 @@ from dmvpn.network.loading import _modelled
 from dmvpn.network.source import Key, Source, read
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NAMES = ("minimal", "demo", "figure2", "ospf", "wiki")
+NAMES = ("minimal", "demo", "figure2", "ospf", "ospf6", "wiki")
 OTHERS: tuple[object, ...] = (
     [],
     {},

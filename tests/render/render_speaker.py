@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -66,7 +67,7 @@ class Speaker:
         }
         for there, path in here.items():
             argv = tuple(argument.replace(there, path) for argument in argv)
-        return argv
+        return tuple(sys.executable if argument == "python3" else argument for argument in argv)
 
     def kernel_routes(self) -> set[str]:
         return {

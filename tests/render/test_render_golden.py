@@ -12,7 +12,7 @@ from dmvpn.render.result import Rendered
 
 GOLDEN = Path(__file__).with_name("golden")
 UNITS = "units.txt"
-EXAMPLES = ("demo", "minimal", "ospf", "wiki", "kernel", "bfd")
+EXAMPLES = ("demo", "minimal", "ospf", "ospf6", "wiki", "kernel", "bfd")
 
 
 def _routers() -> list[tuple[str, str]]:

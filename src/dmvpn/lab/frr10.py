@@ -34,11 +34,20 @@ def lay() -> None:
     namespaces.mount(str(_STAGE / _SHELL.name), Path(find(_SHELL.name)), flags=namespaces.MS_BIND)
 
 
+def shell() -> tuple[str, ...]:
+    """The words that start its vtysh where nothing was laid over the machine's own."""
+    return _start(UNPACKED / _SHELL)
+
+
+def _start(program: Path) -> tuple[str, ...]:
+    """With its own libraries and no other's, ld.so(8)."""
+    libraries = f"{_LIBRARIES / 'frr'}:{_LIBRARIES}"
+    return str(_LIBRARIES / "ld-linux-x86-64.so.2"), "--library-path", libraries, str(program)
+
+
 def _starter(program: Path) -> str:
-    """A shell script that becomes the program, with its own libraries and no other's, ld.so(8); of a script itself."""
+    """A shell script that becomes the program; of a script itself."""
     with program.open("rb") as opened:
         if opened.read(2) == b"#!":
             return program.read_text()
-    libraries = f"{_LIBRARIES / 'frr'}:{_LIBRARIES}"
-    argv = (str(_LIBRARIES / "ld-linux-x86-64.so.2"), "--library-path", libraries, str(program))
-    return f'#!/bin/sh\nexec {shlex.join(argv)} "$@"\n'
+    return f'#!/bin/sh\nexec {shlex.join(_start(program))} "$@"\n'
