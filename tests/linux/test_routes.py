@@ -169,6 +169,54 @@ def test_the_watch_tells_links_and_best_routes(tap: str, ip: Run) -> None:
 
 
 @pytest.mark.kernel
+@pytest.mark.parametrize(
+    ("prefix", "hops"),
+    [
+        pytest.param("10.2.0.0/16", ("10.255.1.1", "10.255.1.2", "10.255.1.3"), id="IPv4"),
+        pytest.param("fd00:2::/64", ("fe80::1", "fe80::2", "fe80::3"), id="IPv6"),
+    ],
+)
+def test_the_watch_knows_every_next_hop_of_a_route(
+    tap: str, ip: Run, open_tap: Callable[[str], int], prefix: str, hops: tuple[str, ...]
+) -> None:
+    queue = open_tap(tap)
+    ip("address", "add", "fe80::11/64", "dev", tap, "nodad")
+    family = "-6" if ":" in prefix else "-4"
+
+    def change(verb: str, *through: str) -> None:
+        words = [word for hop in through for word in ("nexthop", "via", hop, "dev", tap, "onlink")]
+        ip(family, "route", verb, prefix, "metric", "20", "protocol", "ospf", *words)
+
+    watch = RouteWatch()
+    watch.start()
+
+    def known() -> tuple[str, ...]:
+        next_events(watch)
+        row = watch.best(ip_network(prefix))
+        fresh = RouteWatch()
+        fresh.start()
+        assert fresh.best(ip_network(prefix)) == row, "what was told of changes is what there is"
+        fresh.close()
+        return () if row is None else tuple(map(str, (row.gateway, *row.more)))
+
+    change("add", *hops[:2])
+    assert known() == hops[:2]
+    change("replace", *hops)
+    assert known() == hops
+    change("replace", hops[1])
+    assert known() == (hops[1],)
+    if family == "-6":
+        change("append", hops[2])
+        assert known() == hops[1:]
+        ip(family, "route", "del", prefix, "via", hops[1], "dev", tap, "metric", "20")
+        assert known() == (hops[2],)
+    ip(family, "route", "del", prefix, "metric", "20")
+    assert known() == ()
+    watch.close()
+    os.close(queue)
+
+
+@pytest.mark.kernel
 def test_the_watch_follows_the_best_of_several(tap: str, ip: Run) -> None:
     watch = RouteWatch()
     watch.start()

@@ -26,11 +26,12 @@ from engine_bench import (
     ip_head,
     names,
     reasons,
+    registered,
     sent,
     spoke,
 )
 
-from dmvpn.nhrp.events import DropReason, Egress, Forget, Hairpin
+from dmvpn.nhrp.events import DropReason, Egress, Forget, Hairpin, RouteChanged
 from dmvpn.nhrp.extensions import CiscoAuthentication, CiscoNat, ForwardTransit, ReverseTransit
 from dmvpn.nhrp.indications import PAIRS_LIMIT, Limiter
 from dmvpn.nhrp.numbers import Kind
@@ -213,3 +214,24 @@ def test_only_the_hub_that_carries_the_packets_counts() -> None:
     bench = _second_hub()
     bench.up(OTHER_NBMA)
     assert reasons(bench.packet(indication(), OTHER_NBMA)) == [DropReason.STRANGER]
+
+
+def _two_ways() -> Bench:
+    """Either hub leads to the peer's network, and both are up."""
+    bench = _second_hub()
+    bench.up(OTHER_NBMA)
+    bench.packet(registered(bench.last_sent(Kind.REGISTRATION_REQUEST, OTHER_NBMA)), OTHER_NBMA)
+    bench.tell(RouteChanged(PEER_LAN, Egress.OVERLAY, HUB, "blue", (OTHER,)))
+    return bench
+
+
+@pytest.mark.parametrize("sender", [HUB_NBMA, OTHER_NBMA])
+def test_of_two_ways_that_are_as_good_either_hub_counts(sender: object) -> None:
+    bench = _two_ways()
+    assert sent(bench.packet(indication(), sender)) == [(Kind.RESOLUTION_REQUEST, HUB_NBMA)]
+
+
+def test_of_two_ways_the_one_whose_hub_is_up_carries_what_is_asked() -> None:
+    bench = _two_ways()
+    bench.down(HUB_NBMA)
+    assert sent(bench.packet(indication(), OTHER_NBMA)) == [(Kind.RESOLUTION_REQUEST, OTHER_NBMA)]

@@ -19,7 +19,7 @@ def route_input(row: RouteRow, overlay_device: str, overlay_of: Callable[[Addres
         egress = Egress.OVERLAY
     else:
         egress = Egress.ELSEWHERE
-    gateway = row.gateway
+    gateway, more = row.gateway, row.more
     if gateway is not None and egress is Egress.OVERLAY:
-        gateway = overlay_of(gateway)
-    return RouteChanged(row.prefix, egress, gateway, row.device or "")
+        gateway, more = overlay_of(gateway), tuple(map(overlay_of, more))
+    return RouteChanged(row.prefix, egress, gateway, row.device or "", more)

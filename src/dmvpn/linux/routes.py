@@ -74,7 +74,10 @@ _KINDS = {kind.value: kind for kind in RouteKind}
 
 @dataclass(frozen=True, slots=True)
 class RouteRow:
-    """A route of the kernel. Of several next hops the first; `gateway` None: on-link; `metric` lowest is best."""
+    """A route of the kernel. `gateway` None: on-link; `metric` lowest is best.
+
+    Of several next hops `device` and `gateway` are the first's, and `more` the other gateways on that device.
+    """
 
     prefix: Network
     kind: RouteKind
@@ -84,6 +87,7 @@ class RouteRow:
     protocol: int
     metric: int
     nexthop_id: int = 0  # the kernel's next hop object, 0: none (ip-nexthop(8))
+    more: tuple[Address, ...] = ()
 
 
 class Shortcuts:
@@ -194,7 +198,7 @@ def decode(message: Message) -> RouteRow | None:
     if kind is None or flags & (_FLAG_CLONED | _FLAG_DEAD) or family not in (_AF_INET, _AF_INET6):
         return None
     values = attributes(message.payload, _RTMSG.size)
-    index, gateway = _next_hop(values)
+    (index, gateway), *others = _next_hops(values)
     return RouteRow(
         prefix=_prefix(family, length, values.get(_RTA_DST)),
         kind=kind,
@@ -204,6 +208,7 @@ def decode(message: Message) -> RouteRow | None:
         protocol=protocol,
         metric=number_of(values.get(_RTA_PRIORITY), 0),
         nexthop_id=number_of(values.get(_RTA_NH_ID), 0),
+        more=tuple(other for beside, other in others if beside == index and other is not None),
     )
 
 
@@ -218,16 +223,22 @@ def _prefix(family: int, length: int, destination: bytes | None) -> Network:
     return IPv6Network((IPv6Address(destination or bytes(16)), length), strict=False)
 
 
-def _next_hop(values: dict[int, bytes]) -> tuple[int, Address | None]:
-    """ifindex (0: none) and gateway; of a multipath route the first hop's, which is the one with the lowest index."""
-    if _RTA_MULTIPATH in values and len(values[_RTA_MULTIPATH]) >= _RTNH.size:
-        hop = values[_RTA_MULTIPATH]
-        length, _flags, _hops, index = _RTNH.unpack_from(hop)
-        values = attributes(hop[:length], _RTNH.size)
-    else:
-        index = number_of(values.get(_RTA_OIF), 0)
+def _next_hops(values: dict[int, bytes]) -> list[tuple[int, Address | None]]:
+    """ifindex (0: none) and gateway of each, at least one; that with the lowest index is first."""
+    hops = values.get(_RTA_MULTIPATH, b"")
+    found = []
+    while len(hops) >= _RTNH.size:
+        length, _flags, _hops, index = _RTNH.unpack_from(hops)
+        if length < _RTNH.size:
+            break
+        found.append((index, _gateway(attributes(hops[:length], _RTNH.size))))
+        hops = hops[length + 3 & ~3 :]
+    return found or [(number_of(values.get(_RTA_OIF), 0), _gateway(values))]
+
+
+def _gateway(values: dict[int, bytes]) -> Address | None:
     if _RTA_GATEWAY in values:
-        return index, address_of(values[_RTA_GATEWAY])
+        return address_of(values[_RTA_GATEWAY])
     if _RTA_VIA in values:  # IPv4 by an IPv6 next hop, RFC 8950: a family, then the address
-        return index, address_of(values[_RTA_VIA][2:])
-    return index, None
+        return address_of(values[_RTA_VIA][2:])
+    return None

@@ -8,7 +8,7 @@ tables are read again and the difference is told.
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dmvpn.linux import routes
 from dmvpn.linux.netlink import NLM_F_REPLACE, Events, Message, Requests, attributes
@@ -163,13 +163,18 @@ class RouteWatch:
             return
         rows = self._rows.setdefault(row.prefix, [])
         if message.kind == RTM_DELROUTE:
-            gone = next((known for known in rows if known == row), None)
-            if gone is not None:
-                rows.remove(gone)
+            if row in rows:
+                rows.remove(row)
+            elif row.gateway is not None:
+                # IPv6 tells of each next hop by itself when some of them go.
+                rows[:] = [left for known in rows if (left := _without(known, row)) is not None]
         else:
             if message.flags & NLM_F_REPLACE:
                 # A replaced route is not announced as gone; it had the same table and metric.
                 rows[:] = [known for known in rows if (known.table, known.metric) != (row.table, row.metric)]
+            elif row.more:
+                # Nor is one that got another next hop beside its own.
+                rows[:] = [known for known in rows if not _is_among(known, row)]
             if row not in rows:
                 rows.append(row)
         touched[row.prefix] = None
@@ -209,6 +214,20 @@ class RouteWatch:
                     self._rows.setdefault(row.prefix, []).append(row)
         touched |= dict.fromkeys(self._rows)
         return (*events, *self._settle(touched))
+
+
+def _is_among(known: RouteRow, row: RouteRow) -> bool:
+    """Whether `known` is what `row` was before it had further next hops."""
+    return replace(known, gateway=row.gateway, more=row.more) == row and known.gateway is not None
+
+
+def _without(known: RouteRow, gone: RouteRow) -> RouteRow | None:
+    """What is left of a route with several next hops; None: nothing of it."""
+    if replace(known, gateway=gone.gateway, more=gone.more) != gone:
+        return known
+    every = (known.gateway, *known.more) if known.gateway is not None else ()
+    left = tuple(one for one in every if one not in (gone.gateway, *gone.more))
+    return replace(known, gateway=left[0], more=left[1:]) if left else None
 
 
 def _link_of(message: Message) -> Link | None:

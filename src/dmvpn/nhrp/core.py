@@ -201,17 +201,28 @@ class Core:
         Shortcuts and the bindings behind them are left out on purpose: a query through the hubs shows that the far
         end is still what it was.
         """
+        return next(self.next_hops(destination), None)
+
+    def next_hops(self, destination: Address) -> Iterator[Address]:
+        """All that the kernel may choose from, the one for NHRP packets first."""
         if self.is_own(destination):
-            return None
+            return
         direct = self._routing_binding(destination)
         if direct is not None:
-            return direct.nbma
+            yield direct.nbma
+            return
         route = self.rib.lookup(destination)
         if route is not None and route.egress is Egress.OVERLAY:
-            binding = None if route.gateway is None else self._routing_binding(route.gateway)
-            return self.first_hub() if binding is None else binding.nbma
+            bindings = [found for one in route.gateways if (found := self._routing_binding(one)) is not None]
+            yield from (binding.nbma for binding in bindings)
+            if bindings:
+                return
+        elif not self.in_overlay(destination):
+            return
         # Before routing has converged an overlay address may seem to lie behind the default route.
-        return self.first_hub() if self.in_overlay(destination) else None
+        hub = self.first_hub()
+        if hub is not None:
+            yield hub
 
     def _routing_binding(self, protocol: Address) -> Binding | None:
         binding = self.bindings.get(protocol)

@@ -166,8 +166,8 @@ class Engine:
 
     def _route(self, received: RouteChanged | RouteGone) -> None:
         match received:
-            case RouteChanged(prefix, egress, gateway, device):
-                route = Route(prefix, egress, gateway, device)
+            case RouteChanged(prefix, egress, gateway, device, more):
+                route = Route(prefix, egress, gateway, device, more)
                 self._core.rib.put(route)
                 self._machines.invalidation.route_changed(route)
             case RouteGone(prefix):

@@ -106,12 +106,16 @@ class Egress(StrEnum):
 
 @value
 class RouteChanged:
-    """The best route of a prefix but for shortcuts; a whole dump is the same input for each row."""
+    """The best route of a prefix but for shortcuts; a whole dump is the same input for each row.
+
+    `more` are gateways that are as good as the first: the kernel sends each flow to one of them.
+    """
 
     prefix: Network
     egress: Egress
     gateway: Address | None
     device: str
+    more: tuple[Address, ...] = ()
 
 
 @value

@@ -93,7 +93,7 @@ class Indications:
         return is_client and not destination.is_multicast and onward is not None and onward != sender
 
     def received(self, packet: Packet, sender: Address | None) -> None:
-        """Only from the peer through which our packets to that destination go: others could send us anywhere."""
+        """Only from a peer through which our packets to that destination may go: others could send us anywhere."""
         if not self._core.settings.shortcut:
             self._core.drop(DropReason.UNSUPPORTED, sender, "traffic indications are not acted on")
             return
@@ -104,7 +104,8 @@ class Indications:
         _, destination = ends
         route = self._core.rib.lookup(destination)
         over = (route is not None and route.egress is Egress.OVERLAY) or self._core.in_overlay(destination)
-        if not over or destination.is_multicast or self._core.next_hop(destination) != sender:
+        through = sender is not None and sender in self._core.next_hops(destination)
+        if not over or destination.is_multicast or not through:
             self._core.drop(DropReason.STRANGER, sender, f"our packets to {destination} do not go through it")
             return
         self._wanted(destination)

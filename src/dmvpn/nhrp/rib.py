@@ -13,6 +13,11 @@ class Route:
     egress: Egress
     gateway: Address | None
     device: str
+    more: tuple[Address, ...] = ()  # gateways as good as the first
+
+    @property
+    def gateways(self) -> tuple[Address, ...]:
+        return () if self.gateway is None else (self.gateway, *self.more)
 
     @property
     def is_here(self) -> bool:
