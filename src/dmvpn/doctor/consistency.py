@@ -100,8 +100,8 @@ def _next_hops(status: NodeStatus, cloud: Cloud) -> dict[Address, Address]:
 
 
 def _link_local(next_hops: dict[Address, Address], cloud: Cloud) -> dict[Address, Address]:
-    """What OSPFv3 calls them."""
-    if cloud.ospf is None:
+    """What OSPFv3 calls them: BGP alone names overlay addresses."""
+    if cloud.bgp is not None:
         return {}
     return {known: nbma for one, nbma in next_hops.items() if (known := link_local_of(one)) is not None}
 
@@ -118,6 +118,8 @@ def shortcuts(patient: Patient, status: NodeStatus) -> Looked:
     with Shortcuts(cloud.device for cloud in patient.plan.clouds) as kernel:
         there = {row.prefix: row.gateway for row in kernel.ours()}
     for prefix, gateway in wanted.items():
+        if prefix not in there and prefix == ip_network(gateway):
+            continue  # a next hop that routing named: it needs a neighbour entry alone
         if prefix not in there:
             what = f"{prefix} by {gateway} is up for dmvpnd, and the routing table has no such shortcut"
             found[what] = f"dmvpn nhrp purge {prefix}; the next packet has it made anew"

@@ -2,7 +2,9 @@
 
 It counts hops, and over a mesh every network is as far: what the file says of `bandwidth` RIP cannot know. Of two
 clouds of RIP both are used at once. Split horizon is off: a hub's spokes hear of each other over the device they came
-by. RIPng would name link-local next hops, which no NHRP resolves and no certificate claims: clouds of RIP are IPv4's.
+by, and by each other's address: ripd keeps a next hop on the link it tells of (and heeds no route-map that says
+otherwise), so phase 1 cannot be had. IPv4 alone: FRR's ripngd has neither a distance nor a filter on what it takes of
+the kernel's routes.
 """
 
 from collections.abc import Iterator

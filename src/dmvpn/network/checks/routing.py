@@ -58,6 +58,14 @@ def _link_local_unknown(network: Network, name: str) -> Iterator[Problem]:
             yield Problem(member.key, f"{what} nobody knows, and OSPF over IPv6 names no other next hop", fix)
 
 
+def rip_names_spokes(network: Network) -> Iterator[Problem]:
+    """ripd keeps a next hop that is on the link it tells of: a hub's spokes go by each other, or not at all."""
+    for name, cloud in network.clouds.items():
+        if cloud.routing is Protocol.RIP and cloud.phase == 1:
+            what = "by RIP spokes have each other as next hops, which phase 1 does not resolve"
+            yield Problem(("clouds", name, "phase"), what, "write phase: 2 or 3, or routing: ospf or bgp")
+
+
 def redistribution(network: Network) -> Iterator[Problem]:
     """Two protocols that feed each other loop."""
     reported: set[tuple[str, str]] = set()
@@ -185,4 +193,12 @@ def _reaches(network: Network, start: str, goal: str) -> bool:
     return False
 
 
-CHECKS = (asns, routed_families, redistribution, redistribution_has_a_place, redistribution_carries, routes)
+CHECKS = (
+    asns,
+    routed_families,
+    rip_names_spokes,
+    redistribution,
+    redistribution_has_a_place,
+    redistribution_carries,
+    routes,
+)
