@@ -22,7 +22,7 @@ DMVPN = str(ROOT / ".venv" / "bin" / "dmvpn")
 
 # One cable is all that is between them.
 ELSEWHERE, UPLINK = "[198.51.100.2/30], gateway: [198.51.100.1]", "[192.0.2.1/30], gateway: [192.0.2.2]"
-NETWORK = two_routers.NETWORK.replace(ELSEWHERE, UPLINK)
+NETWORK = two_routers.NETWORK.replace(ELSEWHERE, UPLINK).replace("plane: userspace", "bfd: true, plane: userspace")
 
 
 def need_machines() -> None:

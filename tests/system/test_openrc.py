@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.lab, pytest.mark.patient]
 
 UNPACKED = ROOT / ".openrc"
 INIT = "mkdir -p /run/openrc; for level in sysinit boot default; do openrc $level; done; while :; do sleep 1; done"
-NAMES = ("boot", "nftables", "network", "charon", "frr-run", "zebra", "bgpd", "learned", "gre", "dmvpnd")
+NAMES = ("boot", "nftables", "network", "charon", "frr-run", "zebra", "bfdd", "bgpd", "learned", "gre", "dmvpnd")
 
 
 @pytest.fixture(scope="module")

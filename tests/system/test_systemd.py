@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.lab, pytest.mark.patient]
 
 TARGET = "dmvpn-acme.target"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
-NAMES = ("nftables", "network", "charon", "frr-run", "zebra", "bgpd", "gre", "dmvpnd")
+NAMES = ("nftables", "network", "charon", "frr-run", "zebra", "bfdd", "bgpd", "gre", "dmvpnd")
 PKI, STATE, RUN = "/etc/dmvpn/acme/pki", "/var/lib/dmvpn/acme", "/run/dmvpn/acme"
 # Where somebody who took a daemon over would like to write. Its /home, /root and /tmp are nobody else's, /dev/shm is
 # everybody's in any case.
@@ -36,9 +36,9 @@ PLACES = (
     ),
 )
 TRY = "for at in {}; do [ -d $at ] && (: >$at/.tried) 2>/dev/null && rm $at/.tried && echo $at; done; :"
-DAEMONS = ("charon", "zebra", "bgpd", "gre", "dmvpnd")
+DAEMONS = ("charon", "zebra", "bfdd", "bgpd", "gre", "dmvpnd")
 # systemd-analyze security: 0 is locked up, 10 is free. FRR needs SYS_ADMIN, dmvpnd makes namespaces.
-EXPOSURE = {"charon": 3.0, "zebra": 3.5, "bgpd": 3.5, "gre": 3.1, "dmvpnd": 4.2}
+EXPOSURE = {"charon": 3.0, "zebra": 3.5, "bfdd": 3.5, "bgpd": 3.5, "gre": 3.1, "dmvpnd": 4.2}
 
 
 def unit(name: str) -> str:
