@@ -5,7 +5,7 @@ import os
 import select
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from dmvpn.daemon.turn import WAITING_LIMIT, Turn
+from dmvpn.errors import Fault
 from dmvpn.linux import namespaces
-from dmvpn.linux.neighbours import LinkForm, Neighbours
+from dmvpn.linux.neighbours import Change, LinkForm, Neighbours
 from dmvpn.linux.nhrp_socket import NhrpSocket
 from dmvpn.linux.routes import Shortcuts
 from dmvpn.nhrp.events import BindNeighbour, InstallRoute, Refused, RemoveRoute, Send, UnbindNeighbour
@@ -164,8 +165,38 @@ def test_a_turn_says_when_it_holds_enough(stand: Stand, kind: str) -> None:
     assert len(stand.bound()) == (WAITING_LIMIT if kind == "entries" else 0)
 
 
+def by_link_local(stand: Stand) -> Turn:
+    overlay = (ip_network("10.255.1.0/24"), ip_network("fd00:255:1::/64"))
+    return Turn(LinkForm.TAP, stand.neighbours, stand.shortcuts, stand.packets, named_by_link_local=overlay)
+
+
+def test_an_address_of_another_cloud_has_none_here(stand: Stand) -> None:
+    turn = by_link_local(stand)
+    ip(f"address add fd00:255::11/32 dev {DEVICE} nodad")
+    turn.change_later(BindNeighbour(IPv6Address("fd00:255:2::12"), NBMA))
+    assert turn.enter() == []
+    assert stand.bound() == {IPv6Address("fd00:255:2::12"): NBMA}
+
+
+def test_of_two_entries_both_stand_or_none(stand: Stand) -> None:
+    turn = by_link_local(stand)
+    six, beside = IPv6Address("fd00:255:1::12"), IPv6Address("fe80::12")
+    turn.change_later(BindNeighbour(six, NBMA))
+    made = stand.neighbours.change_all
+
+    def refusing(device: str, form: LinkForm, changes: Sequence[Change]) -> dict[int, Fault]:
+        found = made(device, form, changes)
+        wrong = [place for place, change in enumerate(changes) if change == Change(beside, NBMA)]
+        return found | dict.fromkeys(wrong, Fault(str(beside), "the table is full"))
+
+    stand.neighbours.change_all = refusing  # type: ignore[method-assign]
+    (refused,) = turn.enter()
+    assert (refused.action, refused.reason) == (BindNeighbour(six, NBMA), f"{beside}: the table is full")
+    assert stand.bound() == {}
+
+
 def test_where_routing_names_link_local_next_hops_each_ipv6_one_is_bound_twice(stand: Stand) -> None:
-    turn = Turn(LinkForm.TAP, stand.neighbours, stand.shortcuts, stand.packets, link_local=True)
+    turn = by_link_local(stand)
     ip(f"address add fd00:255:1::11/64 dev {DEVICE} nodad")
     six, beside = IPv6Address("fd00:255:1::12"), IPv6Address("fe80::12")
     for protocol in (PEER, six):
@@ -178,7 +209,7 @@ def test_where_routing_names_link_local_next_hops_each_ipv6_one_is_bound_twice(s
 
 
 def test_a_binding_that_is_refused_twice_is_told_once(stand: Stand) -> None:
-    turn = Turn(LinkForm.TAP, stand.neighbours, stand.shortcuts, stand.packets, link_local=True)
+    turn = by_link_local(stand)
     wrong = BindNeighbour(IPv6Address("fd00:255:1::12"), IMPOSSIBLE)
     turn.change_later(wrong)
     (refused,) = turn.enter()

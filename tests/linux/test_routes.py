@@ -210,6 +210,13 @@ def test_the_watch_knows_every_next_hop_of_a_route(
         assert known() == hops[1:]
         ip(family, "route", "del", prefix, "via", hops[1], "dev", tap, "metric", "20")
         assert known() == (hops[2],)
+        ip(family, "route", "append", prefix, "via", hops[0], "dev", tap, "metric", "20", "protocol", "ospf")
+        assert sorted(known()) == [hops[0], hops[2]], "in the table's order, whatever that is"
+    else:
+        change("append", *hops[:2])
+        assert known() == (hops[1],), "what was there first stays the way"
+        ip(family, "route", "del", prefix, "via", hops[1], "dev", tap, "metric", "20")
+        assert known() == hops[:2]
     ip(family, "route", "del", prefix, "metric", "20")
     assert known() == ()
     watch.close()

@@ -228,6 +228,14 @@ def test_a_link_local_entry_binds_both_and_is_answered_with_the_hub_s_own() -> N
     assert {UnbindNeighbour(V6_PEER), UnbindNeighbour(LINK_PEER)} <= set(bench.wait(HOLDING_S + 1))
 
 
+def test_where_link_local_addresses_follow_from_overlay_ones_nobody_registers_any() -> None:
+    """A spoke would have the packets that routing sends by another's."""
+    bench = ready_hub(**V6, link_local_derived=True)
+    actions = bench.packet(ios_v6_registration(), PEER_NBMA)
+    assert not of(actions, BindNeighbour)
+    assert first_sent(actions).cies[0].code == CieCode.ADMINISTRATIVELY_PROHIBITED
+
+
 def test_a_link_local_entry_counts_only_with_the_header_s_address() -> None:
     bench = ready_hub(**V6)
     bench.refuses = {str(V6_PEER)}

@@ -81,7 +81,7 @@ def test_a_hub_has_the_overlay_on_link() -> None:
     assert [entry["address"] for entry in addresses if entry["device"] == "acme-blue"] == [
         "10.255.1.1/24",
         "fd00:255:1::1/64",
-        "fe80::1/64",
+        "fe80::5efe:6440:1/64",
     ]
 
 

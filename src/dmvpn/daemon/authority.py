@@ -64,13 +64,13 @@ class Authority:
             return claims.permits_prefix(prefix) or ""
         return ""
 
-    def inner_sources(self, nbma: Address, link_local: Iterable[Network] = ()) -> tuple[Network, ...]:
+    def inner_sources(self, nbma: Address, link_local_in: Iterable[Network] = ()) -> tuple[Network, ...]:
         """What the data plane lets this sender put inside: nothing if it is unknown.
 
-        `link_local`: with its addresses in these overlays go link-local ones, which routing protocols speak from.
+        `link_local_in`: with its addresses in these overlays go link-local ones, which routing protocols speak from.
         """
         claims = self._claims.get(nbma)
-        return (*claims.inner_sources(), *link_locals_of(claims.overlay, link_local)) if claims else ()
+        return (*claims.inner_sources(), *link_locals_of(claims.overlay, link_local_in)) if claims else ()
 
     def is_in(self, nbma: Address, overlay: Iterable[Network]) -> bool:
         """Whether the peer behind this NBMA address has an SA and an address in this overlay."""

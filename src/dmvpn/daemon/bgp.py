@@ -25,6 +25,8 @@ async def sessions(node: Node) -> tuple[tuple[dict[str, Any], ...], tuple[Troubl
         rows = await asyncio.to_thread(vtysh.bgp_peers, node.settings.paths.frr_run)
     except Fault as fault:
         return (), (Trouble(WARNING, f"BGP cannot be asked: {fault}", "dmvpn run"),)
+    if not rows and _clouds(node) and not vtysh.is_served(node.settings.paths.frr_run, "bgpd"):
+        return (), (Trouble(WARNING, "BGP cannot be asked: bgpd does not run", "dmvpn run"),)
     missing = _missing(node, rows)
     partners = _partners(node, rows)
     here = _clients(node, settled_s=0.0) | {str(one) for cloud in _clouds(node) for one in _hubs(cloud)} | partners

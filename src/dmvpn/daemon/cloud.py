@@ -19,11 +19,11 @@ from dmvpn.daemon.settings import CloudSettings, Settings
 from dmvpn.daemon.turn import Turn
 from dmvpn.daemon.uplinks import Uplinks
 from dmvpn.daemon.watching import Watching
-from dmvpn.linux import overlay_device
 from dmvpn.linux.link_local import overlay_of
 from dmvpn.linux.neighbours import LinkForm, Neighbours
 from dmvpn.linux.nflog import LoggedPackets
 from dmvpn.linux.nhrp_socket import NhrpSocket
+from dmvpn.linux.overlay_device import own_link_local
 from dmvpn.linux.routes import Shortcuts
 from dmvpn.nhrp.engine import Engine
 from dmvpn.nhrp.events import (
@@ -96,7 +96,8 @@ class Cloud:
         self._socket = NhrpSocket(settings.device, self._form)
         self._hairpins = LoggedPackets(settings.nflog_group) if settings.nhrp.redirect else None
         to_kernel = (doors.neighbours, doors.shortcuts, self._socket)
-        self._turn = Turn(self._form, *to_kernel, link_local=settings.link_local_next_hops)
+        named_by_link_local = settings.overlay if settings.link_local_next_hops else ()
+        self._turn = Turn(self._form, *to_kernel, named_by_link_local=named_by_link_local)
         self._timer: asyncio.TimerHandle | None = None
         ike = doors.settings.ike
         remotes: dict[Address, list[Remote]] = {}
@@ -115,9 +116,7 @@ class Cloud:
         self.moments: deque[Moment] = deque(maxlen=EVENT_MEMORY)
         self._lines: list[str] = []  # of the log, until the turn's end
         self.drops: Counter[str] = Counter()
-        own = replace(
-            engine_settings(settings, doors.settings), link_local=overlay_device.link_local_of(settings.device)
-        )
+        own = replace(engine_settings(settings, doors.settings), link_local=own_link_local(settings.device))
         self.engine = Engine(own, Random(), now=self._loop.time(), restored=restored)
         self._multicast = (
             Multicast(settings.device, settings.multicast_group, self.engine.members, self._count)

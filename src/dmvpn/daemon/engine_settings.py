@@ -35,4 +35,5 @@ def engine_settings(cloud: CloudSettings, node: Settings) -> EngineSettings:
         shortcut=cloud.nhrp.shortcut,
         transport=transport,
         underlay_nbma=underlay,
+        link_local_derived=cloud.link_local_next_hops,
     )

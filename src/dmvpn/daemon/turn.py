@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final, assert_never
 
 from dmvpn.errors import Fault
-from dmvpn.linux.link_local import link_local_of
+from dmvpn.linux.link_local import Network, link_locals_of
 from dmvpn.linux.neighbours import Change, LinkForm, Neighbours
 from dmvpn.linux.nhrp_socket import NhrpSocket
 from dmvpn.linux.routes import Shortcuts
@@ -31,11 +31,11 @@ class Turn:
         shortcuts: Shortcuts,
         packets: NhrpSocket,
         *,
-        link_local: bool = False,
+        named_by_link_local: tuple[Network, ...] = (),
     ) -> None:
-        """`link_local`: each IPv6 next hop is bound under its link-local address as well."""
+        """Next hops in the overlays `named_by_link_local` are bound under their link-local addresses as well."""
         self._form = form
-        self._link_local = link_local
+        self._named_by_link_local = named_by_link_local
         self._device = packets.device
         self._neighbours = neighbours
         self._shortcuts = shortcuts
@@ -84,12 +84,16 @@ class Turn:
             action = changes[place][0]
             if isinstance(action, BindNeighbour):
                 refused.setdefault(id(action), Refused(action, str(fault)))
+        # Of two entries of one next hop both stand or none.
+        halves = [replace(change, nbma=None) for action, change in changes if id(action) in refused]
+        if len(halves) > len(refused):
+            self._neighbours.change_all(self._device, self._form, halves)
         return list(refused.values())
 
     def _changes_of(self, action: BindNeighbour | UnbindNeighbour) -> tuple[Change, ...]:
         change = _change(action)
-        beside = link_local_of(change.protocol) if self._link_local else None
-        return (change,) if beside is None else (change, replace(change, protocol=beside))
+        besides = link_locals_of((change.protocol,), self._named_by_link_local)
+        return (change, *(replace(change, protocol=beside.network_address) for beside in besides))
 
     def send(self) -> int:
         """Send the packets that wait; how many the kernel did not take, which NHRP will repeat. Call `enter` before."""

@@ -11,7 +11,7 @@ from dmvpn.linux.netlink import Requests, family_of
 from dmvpn.linux.route_lookup import lookup
 from dmvpn.linux.routes import TABLE_MAIN, RouteKind
 from dmvpn.linux.vtysh import BgpPeer, RipSource
-from dmvpn.network.plan import Address, Cloud, Protocol, Rip, Role, SiteSession
+from dmvpn.network.plan import Address, Cloud, Network, Protocol, Rip, Role, SiteSession
 
 HERE = At(Layer.ROUTE)
 ESTABLISHED = "Established"
@@ -120,11 +120,12 @@ def _ospf(patient: Patient) -> Iterator[Finding]:
         for own in cloud.addresses:
             check = f"OSPF in {cloud.name}" + (", IPv6" if own.version == 6 else "")
             rows = [one for one in found if one.device == cloud.device and one.address.version == own.version]
-            yield _adjacencies(check, cloud, len(rows), sum(one.full for one in rows))
+            hubs = [hub for hub in cloud.hubs if any(one.version == own.version for one in hub.overlay)]
+            yield _adjacencies(check, len(hubs), len(rows), sum(one.full for one in rows))
 
 
-def _adjacencies(check: str, cloud: Cloud, neighbours: int, full: int) -> Finding:
-    if not full and (cloud.hubs or neighbours):
+def _adjacencies(check: str, hubs: int, neighbours: int, full: int) -> Finding:
+    if not full and (hubs or neighbours):
         what = f"{neighbours} neighbours, none of them full"
         return HERE.failed(check, what, "it needs the tunnel; then compare area, mask and timers of both ends")
     if full < neighbours:
@@ -135,11 +136,13 @@ def _adjacencies(check: str, cloud: Cloud, neighbours: int, full: int) -> Findin
 def _prefixes(patient: Patient, cloud: Cloud, requests: Requests) -> Finding:
     """Hubs announce all that is internal; without that a spoke's packets end at the unreachable route."""
     check = f"internal prefixes by {cloud.name}"
+    # Where OSPF or RIP speak all of the overlay is on link: that leads to no network of another site.
     known = {
         row.prefix
         for version in {address.version for address in cloud.addresses}
         for row in routes.dump(requests, family_of(version), TABLE_MAIN)
         if row.kind is RouteKind.UNICAST and row.device == cloud.device and not routes.is_shortcut(row)
+        if not any(_holds(overlay, row.prefix) for overlay in cloud.overlay)
     }
     wanted = [net for net in patient.plan.prefixes if any(net.version == own.version for own in cloud.addresses)]
     missing = [
@@ -151,8 +154,14 @@ def _prefixes(patient: Patient, cloud: Cloud, requests: Requests) -> Finding:
     ]
     if missing:
         what = f"no route by {cloud.device} into {' '.join(map(str, missing))}"
-        return HERE.failed(check, what, "see the sessions above; vtysh: show ip route")
+        if cloud.bgp is None:  # a hub tells of networks, not of all that is internal: there may be none of a family
+            return HERE.warning(check, what, "see the sessions above, and whether other sites have such networks")
+        return HERE.failed(check, what, "see the sessions above; vtysh: show ip route, show ipv6 route")
     return HERE.ok(check, " ".join(map(str, wanted)))
+
+
+def _holds(net: Network, prefix: Network) -> bool:
+    return net.version == prefix.version and net.prefixlen <= prefix.prefixlen and net.overlaps(prefix)
 
 
 def _way(patient: Patient, target: Target, requests: Requests) -> Finding:

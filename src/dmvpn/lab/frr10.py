@@ -11,7 +11,7 @@ from dmvpn.lab.private import find
 from dmvpn.linux import files, namespaces
 
 UNPACKED = Path(__file__).parents[3] / ".frr10"  # where scripts/setup unpacks; absent outside a checkout
-_MARK = UNPACKED / ".whole"
+_RELOAD = UNPACKED / "usr/lib/frr/frr-reload.py"  # comes last
 _LIBRARIES = UNPACKED / "usr/lib/x86_64-linux-gnu"
 _STAGE = Path("/run/dmvpn-frr10")
 _DAEMONS = Path("usr/lib/frr")
@@ -20,7 +20,7 @@ _SHELL = Path("usr/bin/vtysh")
 
 def why_not() -> str:
     """Why no foreign router can be FRR 10 here; empty when one can."""
-    return "" if _MARK.is_file() else f"no FRR 10 is unpacked in {UNPACKED}: run scripts/setup test"
+    return "" if _RELOAD.is_file() else f"no FRR 10 is unpacked in {UNPACKED}: run scripts/setup test"
 
 
 def lay() -> None:

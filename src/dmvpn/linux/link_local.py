@@ -10,6 +10,8 @@ from typing import Final
 
 from dmvpn.linux.netlink import Address
 
+Network = IPv4Network | IPv6Network
+
 _RANGE: Final = int(IPv6Address("fe80::"))
 _INTERFACE_ID: Final = (1 << 64) - 1
 
@@ -19,14 +21,14 @@ def link_local_of(overlay: Address) -> IPv6Address | None:
     return IPv6Address(_RANGE | int(overlay) & _INTERFACE_ID) if isinstance(overlay, IPv6Address) else None
 
 
-def link_locals_of(overlay: Iterable[Address], within: Iterable[IPv4Network | IPv6Network]) -> tuple[IPv6Network, ...]:
+def link_locals_of(overlay: Iterable[Address], within: Iterable[Network]) -> tuple[IPv6Network, ...]:
     """Those of the addresses that are `within` one of these, as host prefixes."""
     ranges = tuple(within)
     found = (link_local_of(one) for one in overlay if any(one in net for net in ranges))
     return tuple(IPv6Network(one) for one in found if one is not None)
 
 
-def overlay_of(address: Address, overlay: Iterable[IPv4Network | IPv6Network]) -> Address:
+def overlay_of(address: Address, overlay: Iterable[Network]) -> Address:
     """The overlay address that a link-local one stands for; any other address, or of no overlay, is itself."""
     if not address.is_link_local or not isinstance(address, IPv6Address):
         return address

@@ -48,7 +48,7 @@ def overlay_device(name: str) -> OverlayDevice:
     return OverlayDevice(name, form, found, nbma)
 
 
-def link_local_of(name: str) -> Address | None:
+def own_link_local(name: str) -> Address | None:
     """The device's own link-local IPv6 address, if it has one. Raises Fault when there is no such device."""
     return next((one.ip for one in overlay_device(name).addresses if one.version == 6 and one.ip.is_link_local), None)
 

@@ -8,7 +8,7 @@ tables are read again and the difference is told.
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dmvpn.linux import routes
 from dmvpn.linux.netlink import NLM_F_REPLACE, Events, Message, Requests, attributes
@@ -147,10 +147,23 @@ class RouteWatch:
             known = self._links.get(link.index)
             # RTM_NEWLINK comes for much that does not matter here.
             return known != link if message.kind == _RTM_NEWLINK else known is not None
+        if message.kind in (RTM_NEWROUTE, RTM_DELROUTE) and not message.flags & NLM_F_REPLACE:
+            row = routes.decode(message)
+            return row is not None and self._is_part(row, gone=message.kind == RTM_DELROUTE)
         if message.kind == _RTM_DELNEXTHOP:
             number = routes.number_of(attributes(message.payload, _NHMSG_SIZE).get(_NHA_ID))
             return any(row.nexthop_id == number for row in self._best.values())
         return message.kind == _RTM_DELADDR
+
+    def _is_part(self, row: RouteRow, *, gone: bool) -> bool:
+        """Whether it is about some of an IPv6 route's next hops, which come and go one by one and in an order that is
+        not the table's.
+        """
+        if row.prefix.version == 4 or row.gateway is None or self._without(row):
+            return False
+        known = self._rows.get(row.prefix, ())
+        alike = [one for one in known if (one.table, one.metric, one.protocol) == (row.table, row.metric, row.protocol)]
+        return any(one != row and one.gateway is not None for one in alike) and (not gone or row not in known)
 
     def _take_route(self, message: Message, touched: dict[Network, None]) -> None:
         if message.kind not in (RTM_NEWROUTE, RTM_DELROUTE):
@@ -165,16 +178,10 @@ class RouteWatch:
         if message.kind == RTM_DELROUTE:
             if row in rows:
                 rows.remove(row)
-            elif row.gateway is not None:
-                # IPv6 tells of each next hop by itself when some of them go.
-                rows[:] = [left for known in rows if (left := _without(known, row)) is not None]
         else:
             if message.flags & NLM_F_REPLACE:
                 # A replaced route is not announced as gone; it had the same table and metric.
                 rows[:] = [known for known in rows if (known.table, known.metric) != (row.table, row.metric)]
-            elif row.more:
-                # Nor is one that got another next hop beside its own.
-                rows[:] = [known for known in rows if not _is_among(known, row)]
             if row not in rows:
                 rows.append(row)
         touched[row.prefix] = None
@@ -214,20 +221,6 @@ class RouteWatch:
                     self._rows.setdefault(row.prefix, []).append(row)
         touched |= dict.fromkeys(self._rows)
         return (*events, *self._settle(touched))
-
-
-def _is_among(known: RouteRow, row: RouteRow) -> bool:
-    """Whether `known` is what `row` was before it had further next hops."""
-    return replace(known, gateway=row.gateway, more=row.more) == row and known.gateway is not None
-
-
-def _without(known: RouteRow, gone: RouteRow) -> RouteRow | None:
-    """What is left of a route with several next hops; None: nothing of it."""
-    if replace(known, gateway=gone.gateway, more=gone.more) != gone:
-        return known
-    every = (known.gateway, *known.more) if known.gateway is not None else ()
-    left = tuple(one for one in every if one not in (gone.gateway, *gone.more))
-    return replace(known, gateway=left[0], more=left[1:]) if left else None
 
 
 def _link_of(message: Message) -> Link | None:

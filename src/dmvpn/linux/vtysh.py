@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,7 +16,7 @@ from dmvpn.linux import files, process
 
 LOG_LIMIT_OCTETS = 16 << 20
 _LIMIT_S = 10.0
-_OSPF_SOCKETS = {4: "ospfd.vty", 6: "ospf6d.vty"}
+_OSPF_DAEMONS = {4: "ospfd", 6: "ospf6d"}
 _RIP_SOURCE = re.compile(
     r"^ +([\d.]+)(?: +\d+){3} +(\d+):(\d\d):(\d\d)", re.MULTILINE
 )  # 3: bad packets, routes, distance
@@ -53,6 +54,12 @@ class RipSource:
     heard_s: float
 
 
+def is_served(run: Path, daemon: str) -> bool:
+    """Whether the daemon of this instance takes commands: FRR leaves its socket behind when it ends."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+        return probe.connect_ex(str(run / f"{daemon}.vty")) == 0
+
+
 def show(run: Path, command: str, *, daemon: str | None = None) -> Any:
     """The answer of a show command that ends in json, parsed. `run` holds the vty sockets of one instance.
 
@@ -74,7 +81,7 @@ def bgp_peers(run: Path) -> tuple[BgpPeer, ...]:
 
     A hub's groups are active in both families, and a session carries its own: the other one has nothing to say.
     """
-    if not (run / "bgpd.vty").exists():  # from FRR 10 on vtysh fails then
+    if not is_served(run, "bgpd"):  # from FRR 10 on vtysh fails then
         return ()
     families = show(run, "show bgp summary json")
     try:
@@ -99,7 +106,7 @@ def bgp_peers(run: Path) -> tuple[BgpPeer, ...]:
 
 def ospf_versions(run: Path) -> frozenset[int]:
     """The families whose OSPF an instance has: 4 by ospfd, 6 by ospf6d."""
-    return frozenset(version for version, socket in _OSPF_SOCKETS.items() if (run / socket).exists())
+    return frozenset(version for version, daemon in _OSPF_DAEMONS.items() if is_served(run, daemon))
 
 
 def ospf_neighbours(run: Path) -> tuple[OspfNeighbour, ...]:
@@ -142,7 +149,7 @@ def _ospfv3_neighbours(run: Path) -> Iterator[OspfNeighbour]:
 
 def rip_sources(run: Path) -> tuple[RipSource, ...]:
     """Of an instance; none when it has no ripd, which forgets them after three minutes. Raises Fault."""
-    if not (run / "ripd.vty").exists():
+    if not is_served(run, "ripd"):
         return ()
     argv = ("vtysh", "--vty_socket", str(run), "-d", "ripd", "-c", "show ip rip status")
     _, _, text = process.run(argv, timeout_s=_LIMIT_S, package="frr").text.partition("Routing Information Sources:")

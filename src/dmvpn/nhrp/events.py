@@ -55,6 +55,7 @@ class EngineSettings:
     transport: tuple[Network, ...] = ()  # NBMA addresses of our own routers: no underlay addresses, no others' claims
     underlay_nbma: Address | None = None  # our NBMA address to foreign routers; None: they cannot reach us
     link_local: Address | None = None  # our own on the tunnel device: IOS wants it in replies about its own
+    link_local_derived: bool = False  # they follow from overlay addresses here, so nobody registers any
     security_wait_s: float = 20.0  # how long a shortcut waits for its SA before it is given up for negative_s
 
 

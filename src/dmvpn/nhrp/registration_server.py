@@ -110,6 +110,8 @@ class RegistrationServer:
             refusal = self._refusal(claimed, nbma)
             if not cie.is_host(packet.source_protocol):  # networks are a matter of routing, not of registration
                 refusal = CieCode.ADMINISTRATIVELY_PROHIBITED
+            elif _is_link_local(claimed) and self._core.settings.link_local_derived:
+                refusal = CieCode.ADMINISTRATIVELY_PROHIBITED  # it is another's next hop, or would be taken from it
             elif _is_link_local(claimed):
                 # IOS: who may have the header's address may have this one too, which no certificate claims.
                 claimed = packet.source_protocol

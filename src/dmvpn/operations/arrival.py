@@ -89,7 +89,8 @@ def _routes(here: Here, plan: Plan, status: NodeStatus, peer: PeerRow) -> str:
         case Protocol.OSPF:
             known = vtysh.ospf_neighbours(Path(here.layout.frr_run))
             full = {one.address.version for one in known if one.full and one.device == cloud.device}
-            lacking = next((own.version for own in cloud.addresses if own.version not in full), None)
+            common = {own.version for own in cloud.addresses} & {ip_address(one).version for one in overlay}
+            lacking = next(iter(sorted(common - full)), None)
             return "" if lacking is None else f"OSPF has no full neighbour of IPv{lacking} in {cloud.name} yet"
         case Protocol.RIP:
             heard = vtysh.rip_sources(Path(here.layout.frr_run))

@@ -11,14 +11,13 @@ was brought to is kept; a hand edit of that is known by its last line, and set a
 
 import hashlib
 import logging
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from dmvpn.commit.difference import show
 from dmvpn.errors import Fault
-from dmvpn.linux import files, process
+from dmvpn.linux import files, process, vtysh
 from dmvpn.network.plan import Plan
 from dmvpn.operations import reading
 from dmvpn.operations.here import Here
@@ -101,7 +100,7 @@ def is_sealed(text: str) -> bool:
 def _process(layout: Layout) -> str:
     """Which bgpd serves now, by its socket; empty if none does."""
     path = Path(layout.frr_run) / "bgpd.vty"
-    if not _is_served(path):
+    if not vtysh.is_served(path.parent, "bgpd"):
         return ""
     with files.faults(path):
         facts = path.stat()
@@ -157,15 +156,6 @@ def _known(here: Here) -> learned.Learned:
 
 def _current(target: Path) -> str:
     return files.read_text(target, limit_octets=FILE_LIMIT_OCTETS) if target.exists() else ""
-
-
-def _is_served(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -126,7 +126,7 @@ def _elsewhere(name: str, address: Address, internal: Sequence[Network], peers: 
     """At a site that the file in force does not have: a router that joined has only its own part of it."""
     for peer in peers:
         if any(address in ip_network(prefix) for prefix in peer.prefixes):
-            return replace(_met(peer), target=address)
+            return replace(_met(peer, address.version), target=address)
     if not any(address in prefix for prefix in internal):
         raise WrongInput(name, "no site of the network has this address")
     return Place(name, name, address, address, ())
@@ -168,6 +168,9 @@ def explain(here: Here, source: str, destination: str) -> tuple[PathView, ...]:
     """What each router on the way from `source` to `destination` does with such packets, and on the way back."""
     version = _version_in(destination, source)
     start, end = place(here, source, version), place(here, destination, version)
+    for one in (start, end):
+        if version is not None and one.target.version != version:
+            raise WrongInput(one.name, f"has no IPv{version} address", "name addresses of one family, or routers")
     if start.router == end.router:
         raise WrongInput(destination, f"is on the same router as {source}", "name two routers or sites")
     question = {
@@ -235,8 +238,8 @@ def _way_out(requests: Requests, place: Place) -> str:
     row = lookup(requests, place.target)
     if row is None:
         return "no route"
-    there = (place.target, place.overlay)
-    if is_shortcut(row) or row.gateway in (None, *there, *map(link_local_of, there)):
+    # OSPFv3 calls the router by its link-local address.
+    if is_shortcut(row) or row.gateway in (None, place.target, place.overlay, link_local_of(place.overlay)):
         return "direct"
     return "via hub"
 

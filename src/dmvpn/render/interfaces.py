@@ -24,6 +24,10 @@ HOST_LENGTH = 32
 # so BGP's route of the same prefix wins in zebra as it does in the kernel.
 LAST_METRIC = 4278198272
 
+# A tunnel's link-local address: the device makes none by itself, and routing daemons want one before they speak IPv6
+# there. BGP's names no next hop and is unique whatever the overlay, RFC 5214 6.1. OSPF's has the overlay address's last
+# 64 bits, so that others know whose it is without asking: dmvpn.linux.link_local.
+LINK_LOCAL, ISATAP = 0xFE80 << 112, 0x5EFE << 32
 INTERFACE_ID = (1 << 64) - 1  # RFC 4291 2.5.1
 
 TAP_MAC_PREFIX = (0x02, 0x00)  # locally administered; the NBMA address is the rest
@@ -182,15 +186,8 @@ def _addresses(plan: Plan) -> Iterator[tuple[str, Interface | str]]:
             yield word(cloud.device, "device"), _overlay_address(cloud, address)
         for address in cloud.addresses:
             if address.version == 6:
-                yield word(cloud.device, "device"), _link_local(address)
-
-
-def _link_local(overlay: Address) -> str:
-    """The device makes none by itself, and routing daemons want one before they speak IPv6 there.
-
-    Its last 64 bits are the overlay address's, so that others know it without asking: dmvpn.linux.link_local.
-    """
-    return f"{IPv6Address((0xFE80 << 112) | int(overlay) & INTERFACE_ID)}/64"
+                end = int(address) & INTERFACE_ID if cloud.bgp is None else ISATAP | int(plan.transport) & 0xFFFFFFFF
+                yield word(cloud.device, "device"), f"{IPv6Address(LINK_LOCAL | end)}/64"
 
 
 def _overlay_address(cloud: Cloud, address: Address) -> str:
