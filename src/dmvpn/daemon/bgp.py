@@ -25,7 +25,7 @@ async def sessions(node: Node) -> tuple[tuple[dict[str, Any], ...], tuple[Troubl
         rows = await asyncio.to_thread(vtysh.bgp_peers, node.settings.paths.frr_run)
     except Fault as fault:
         return (), (Trouble(WARNING, f"BGP cannot be asked: {fault}", "dmvpn run"),)
-    if not rows and _clouds(node) and not vtysh.is_served(node.settings.paths.frr_run, "bgpd"):
+    if not rows and _speaks(node) and not vtysh.is_served(node.settings.paths.frr_run, "bgpd"):
         return (), (Trouble(WARNING, "BGP cannot be asked: bgpd does not run", "dmvpn run"),)
     missing = _missing(node, rows)
     partners = _partners(node, rows)
@@ -97,6 +97,10 @@ def _clients(node: Node, *, settled_s: float) -> set[str]:
         for row in cloud.engine.view(node.now()).bindings
         if row.kind is BindingKind.REGISTERED and row.bound and (row.age_s or 0) >= settled_s
     }
+
+
+def _speaks(node: Node) -> bool:
+    return any(cloud.settings.routing == "bgp" for cloud in _clouds(node))
 
 
 def _clouds(node: Node) -> tuple[Cloud, ...]:

@@ -52,10 +52,17 @@ class Wanted:
     @classmethod
     def of(cls, plan: Plan) -> Self:
         hubs = [(cloud.name, hub) for cloud in plan.clouds for hub in cloud.hubs]
-        neighbours = (one.address for cloud in plan.clouds if cloud.bgp for one in cloud.bgp.neighbors)
+        reached = [
+            address
+            for cloud in plan.clouds
+            for hub in cloud.hubs
+            for address in hub.overlay
+            if any(own.version == address.version for own in cloud.addresses)
+        ]
+        neighbours = [one.address for cloud in plan.clouds if cloud.bgp for one in cloud.bgp.neighbors]
         return cls(
             frozenset(f"hub {hub.router} of {name}" for name, hub in hubs),
-            frozenset((*(address for _, hub in hubs for address in hub.overlay), *neighbours)),
+            frozenset((*reached, *neighbours)),
             tuple(overlay for cloud in plan.clouds if cloud.role is Role.HUB for overlay in cloud.overlay),
             {cloud.device: cloud.overlay for cloud in plan.clouds},
         )
