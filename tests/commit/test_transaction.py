@@ -10,12 +10,13 @@ from pathlib import Path, PurePosixPath
 import pytest
 from small_router import MESSAGE, Router
 
+from dmvpn.commit.checking import run_check
 from dmvpn.commit.guard import own_etc
 from dmvpn.commit.outcome import Edited, Edits, Failed
 from dmvpn.commit.revision import Message
 from dmvpn.errors import Fault
 from dmvpn.linux.services import Applied
-from dmvpn.render.result import Rendered
+from dmvpn.render.result import Check, Rendered
 
 DIED = 77
 MOST_STEPS = 100
@@ -169,6 +170,15 @@ def test_a_checker_that_refuses_changes_nothing(router: Router) -> None:
     assert str(caught.value).endswith("ended with status 1; revision 1 is in force")
     assert router.services.status() == rows
     assert router.is_exactly(router.old())
+
+
+def test_a_checker_of_ours_is_quoted_without_its_command(tmp_path: Path) -> None:
+    check = Check(("python3", "-m", "dmvpn.linux.frr_release", "check", "isis"), package="opendmvpn")
+    with pytest.raises(Fault) as caught:
+        run_check(check, tmp_path)
+    assert str(caught.value) == "frr_release: isis: nothing that is asked of FRR; write ospf6 or rip"
+    with pytest.raises(Fault, match=r"no_such_module"):
+        run_check(replace(check, argv=("python3", "-m", "dmvpn.no_such_module")), tmp_path)
 
 
 def test_only_engines_with_changed_files_are_checked(router: Router) -> None:

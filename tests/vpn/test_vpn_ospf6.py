@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from vpn_lab import PLANE, PLANE_AT, Vpn, until, until_nothing
 
+from dmvpn.doctor.report import Outcome
 from dmvpn.errors import Fault
 from dmvpn.lab import frr10
 from dmvpn.linux import vtysh
@@ -117,6 +118,14 @@ def test_lan_reaches_lan_the_way_becomes_direct_and_the_command_says_so(vpn: Vpn
     assert "5 sent, 0 lost, direct" in vpn.dmvpn("par1", "ping", LANS["osl1"]).text
 
 
+def test_what_the_hub_relays_is_said_to_go_by_it(vpn: Vpn) -> None:
+    """Oslo's address in its LAN ends as the hub's does on the tunnel."""
+    for router in ("par1", "osl1"):
+        assert vpn.dmvpn(router, "nhrp", "purge").status == 0
+    (first, *_) = vpn.dmvpn("par1", "ping", LANS["osl1"], "-c", "1").text.splitlines()
+    assert first.endswith("via hub")
+
+
 def test_explain_calls_a_hub_by_its_overlay_address(vpn: Vpn) -> None:
     (first, *_) = vpn.json("osl1", "explain", LANS["osl1"], LANS["hq1"])
     assert (first["state"], first["gateway"], first["via"]) == ("direct", "fd00:255:1::1", "hq1")
@@ -128,6 +137,21 @@ def test_a_doctor_finds_nothing(vpn: Vpn) -> None:
         assert vpn.ill(router) == []
     found = {one.check: one.what for one in vpn.examined("hq1")}
     assert found["OSPF in blue"] == found["OSPF in blue, IPv6"] == "2 neighbours, all full"
+
+
+def test_a_hub_that_speaks_no_ospf_is_missed(vpn: Vpn) -> None:
+    missed = "OSPF with hq1 (fd00:255:1::1) has no full adjacency"
+    vpn.stop_service("hq1", "ospf6d")
+    try:
+        until("it is missed", lambda: missed in vpn.dmvpn("par1", "status").text, within_s=90)
+        ill = {one.check: one for one in vpn.examined("par1") if one.outcome is not Outcome.OK}
+        assert ill["OSPF in blue, IPv6"].what == "no full neighbour: hq1"
+        assert ill["internal prefixes by blue"].what == f"no route by {DEVICE} into fd00::/16"
+        assert "OSPF in blue" not in ill
+    finally:
+        vpn.start_service("hq1", "ospf6d")
+    until("OSPF's ways", lambda: learnt(vpn, "par1") == WAYS["par1"], within_s=LEARNT_S)
+    assert missed not in vpn.dmvpn("par1", "status").text
 
 
 def test_spokes_do_not_become_neighbours_over_a_shortcut(vpn: Vpn) -> None:

@@ -231,7 +231,8 @@ def ping(
         pongs.append(pong)
         lost += pong.rtt_s is None
         if not as_json:
-            time = f"{pong.rtt_s * 1000:.1f} ms" if pong.rtt_s is not None else f"lost after {timeout:g} s"
+            lost_after = f"lost after {timeout:g} s" if pong.waited else "not sent:"
+            time = f"{pong.rtt_s * 1000:.1f} ms" if pong.rtt_s is not None else lost_after
             say(f"{site}: seq {pong.sequence} {time} {pong.path}")
         if until_direct and pong.direct:
             break

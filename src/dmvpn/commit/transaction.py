@@ -9,13 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from dmvpn.commit.checking import run_check
 from dmvpn.commit.deadline import Deadline
 from dmvpn.commit.difference import Difference, compare, show
 from dmvpn.commit.outcome import Edited, Edits, Failed, Outcome, Preview, Undone, Unverified
 from dmvpn.commit.revision import Message, Revision, Stored, units_of
 from dmvpn.commit.store import Journal, Places, Step, Store
 from dmvpn.errors import Fault
-from dmvpn.linux import process
 from dmvpn.linux.moment import Moment, now
 from dmvpn.linux.services import Applied, Resting, ServiceFault, Services
 from dmvpn.render.result import Check, Rendered
@@ -41,12 +41,6 @@ def handed_over(_: Sequence[Rendered]) -> None:
 def unverified() -> Callable[[], None]:
     """Whatever comes back is good."""
     return unattended
-
-
-def run_check(check: Check, tree: Path) -> None:
-    """Run an engine's own checker on the staged tree. Raises ProcessFault."""
-    argv = tuple(word.replace("{tree}", str(tree)) for word in check.argv)
-    process.run(argv, timeout_s=check.timeout_s, package=check.package)
 
 
 @dataclass(frozen=True, slots=True)

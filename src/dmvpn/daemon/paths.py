@@ -105,6 +105,8 @@ def _through(node: Node, cloud: Cloud, destination: Address, row: RouteRow, site
     why, detail = (WhyNot.DIRECT, "") if direct else _why(node, cloud, gateway, view, shortcut)
     if not direct and why is WhyNot.DIRECT:
         why, detail = WhyNot.OVERRULED, f"{row.prefix} via {gateway}, metric {row.metric}"
+        if shortcut is not None and destination not in shortcut.prefix:  # to another network of that site
+            why, detail = WhyNot.NOTHING_SENT, ""
     if destination == gateway:
         state, why, detail = State.DIRECT, WhyNot.HUB if hub is not None else WhyNot.DIRECT, ""
     steps = _steps(node, cloud, gateway, nbma, row, view.bindings, shortcut)

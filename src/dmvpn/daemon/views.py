@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from dmvpn.daemon import paper_troubles, shared_gateways, uplink_views
+from dmvpn.daemon import ospf, paper_troubles, shared_gateways, uplink_views
 from dmvpn.daemon.bgp import refusals, sessions
 from dmvpn.daemon.cloud import Cloud
 from dmvpn.daemon.control import (
@@ -56,6 +56,7 @@ async def status(node: Node) -> NodeStatus:
     peers = tuple(row for name, view in seen.items() for row in _peers(node, name, view))
     spoken = {str(one["address"]): str(one["state"]) for one in bgp}
     troubles = [*_paper_troubles(node), *_troubles(node, hubs, peers), *bgp_trouble]
+    troubles += await ospf.troubles(node)
     uplinks = uplink_views.rows(node)
     troubles += uplink_views.troubles(node, uplinks)
     rules = node.rules.view()

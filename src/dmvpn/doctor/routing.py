@@ -120,17 +120,22 @@ def _ospf(patient: Patient) -> Iterator[Finding]:
         for own in cloud.addresses:
             check = f"OSPF in {cloud.name}" + (", IPv6" if own.version == 6 else "")
             rows = [one for one in found if one.device == cloud.device and one.address.version == own.version]
-            hubs = [hub for hub in cloud.hubs if any(one.version == own.version for one in hub.overlay)]
-            yield _adjacencies(check, len(hubs), len(rows), sum(one.full for one in rows))
+            met = {overlay_of(one.address, cloud.overlay) for one in rows if one.full}
+            away = [
+                hub.router for hub in cloud.hubs for one in hub.overlay if one.version == own.version and one not in met
+            ]
+            yield _adjacencies(check, away, len(rows), sum(one.full for one in rows))
 
 
-def _adjacencies(check: str, hubs: int, neighbours: int, full: int) -> Finding:
-    if not full and (hubs or neighbours):
-        what = f"{neighbours} neighbours, none of them full"
-        return HERE.failed(check, what, "it needs the tunnel; then compare area, mask and timers of both ends")
+def _adjacencies(check: str, away: list[str], neighbours: int, full: int) -> Finding:
+    """`away` are hubs that are no full neighbours."""
+    if away or (neighbours and not full):
+        what = f"no full neighbour: {' '.join(away)}" if away else f"{neighbours} neighbours, none of them full"
+        fix = "it needs the tunnel; then compare area, mask and timers of both ends, and read its log"
+        return HERE.failed(check, what, fix)
     if full < neighbours:
         return HERE.warning(check, f"{full} of {neighbours} neighbours are full", "look again in some seconds")
-    return HERE.ok(check, f"{full} neighbours, all full")
+    return HERE.ok(check, f"{full} neighbour{'' if full == 1 else 's'}, all full")
 
 
 def _prefixes(patient: Patient, cloud: Cloud, requests: Requests) -> Finding:

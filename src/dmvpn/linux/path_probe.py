@@ -157,7 +157,8 @@ class _Sockets(ABC):
         except OSError as error:
             return Answer(Outcome.REFUSED, reason=(error.strerror or str(error)).lower())
         else:
-            return _complaint(ancillary) if self._is_about(octets, probe) else None
+            own = address_of(socket.inet_pton(opened.family, opened.getsockname()[0].partition("%")[0]))
+            return _complaint(ancillary, own) if self._is_about(octets, probe) else None
         try:
             octets = opened.recv(_READ_OCTETS)
         except BlockingIOError:
@@ -262,13 +263,16 @@ def _not_sent(error: OSError, opened: socket.socket | None) -> Answer:
     return Answer(Outcome.REFUSED, reason=(error.strerror or str(error)).lower())
 
 
-def _complaint(ancillary: list[tuple[int, int, bytes]]) -> Answer | None:
-    """One entry of the error queue, with the address of whoever complains behind it; linux/errqueue.h."""
+def _complaint(ancillary: list[tuple[int, int, bytes]], own: Address | None) -> Answer | None:
+    """One entry of the error queue, with the address of whoever complains behind it; linux/errqueue.h. That a gateway
+    answers no ARP our own kernel says, from our `own` address, which is no router of the way.
+    """
     for level, kind, data in ancillary:
         if (level, kind) not in ((socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR)):
             continue
         number, origin, icmp_type, _code, _pad, info, _data = _ERROR.unpack_from(data)
-        router = _offender(data[_ERROR.size :])
+        offender = _offender(data[_ERROR.size :])
+        router = None if offender == own else offender
         if number == errno.EMSGSIZE:
             return Answer(Outcome.TOO_BIG, router, info)
         if icmp_type == _TIME_EXCEEDED.get(origin):

@@ -32,8 +32,8 @@ _IFLA_IFNAME = 3
 _IFLA_MTU = 4
 _IFF_UP = 0x1
 
-OSPF_ROUTES = 188  # of either version; linux/rtnetlink.h
-ROUTING_PROTOCOLS = frozenset((186, OSPF_ROUTES, 189))  # BGP, OSPF, RIP
+OSPF_ROUTES, RIP_ROUTES = 188, 189  # OSPF's of either version; linux/rtnetlink.h
+ROUTING_PROTOCOLS = frozenset((186, OSPF_ROUTES, RIP_ROUTES))  # the first is BGP's
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,11 @@ from dmvpn.lab.lifecycle import Progress
 from dmvpn.lab.node import LabNode, call_all
 from dmvpn.lab.running import Lab, LabStatus
 from dmvpn.lab.story import Event, Figures, Outcome, StepBegan, StepEnded, StepGoesOn, StoryBegan, StoryEnded
-from dmvpn.linux import files, routes, vtysh
-from dmvpn.linux.netlink import Requests, family_of
+from dmvpn.linux import files
 from dmvpn.linux.pace import patience
-from dmvpn.linux.routewatch import OSPF_ROUTES
 from dmvpn.network import source
 from dmvpn.network.plan import ForeignPlan, Plan
-from dmvpn.operations import change, foreign, here, host, keeping, observing, office, pki, reading
+from dmvpn.operations import change, foreign, here, host, keeping, office, pki, readiness, reading
 from dmvpn.operations import papers as router_papers
 from dmvpn.operations.here import Here
 from dmvpn.operations.reading import NetworkFile
@@ -124,37 +121,11 @@ def _await_routes(lab: Lab) -> list[str]:
     deadline = time.monotonic() + patience(READY_LIMIT_S)
     waiting = {node.name: node for node in lab.routers()}
     while waiting and time.monotonic() < deadline:
-        answers = call_all({node: _has_routes for node in waiting.values()})
+        answers = call_all({node: readiness.has_routes for node in waiting.values()})
         waiting = {node.name: node for node, ready in answers.items() if ready is not True}
         if waiting:
             time.sleep(READY_PAUSE_S)
     return sorted(waiting)
-
-
-def _has_routes() -> bool:
-    """Inside a router: all hubs up, and every neighbour of its routing protocols has brought something."""
-    for network in here.networks():
-        router = here.find(network)
-        found = observing.status(router)
-        hubs = all(hub.state == "up" for hub in found.hubs)
-        sessions = all(row["state"] == "Established" and row["prefixes"] for row in found.bgp)
-        run = Path(router.layout.frr_run)
-        # A family that nobody else of the cloud has finds no neighbour.
-        shared = {ip_address(text).version for peer in found.peers for text in peer.overlay.split()}
-        spoken = vtysh.ospf_versions(run) & shared
-        if not hubs or not sessions or not _ospf_has_come(run, spoken) or not (found.bgp or spoken):
-            return False
-    return True
-
-
-def _ospf_has_come(run: Path, versions: frozenset[int]) -> bool:
-    """Of each family: neighbours, all of them full, and a route in the kernel."""
-    neighbours = vtysh.ospf_neighbours(run)
-    if not versions <= {one.address.version for one in neighbours} or not all(one.full for one in neighbours):
-        return False
-    with Requests() as requests:
-        found = (routes.dump(requests, family_of(version), routes.TABLE_MAIN) for version in versions)
-        return all(any(row.protocol == OSPF_ROUTES for row in rows) for rows in found)
 
 
 @contextmanager

@@ -55,6 +55,7 @@ class Place:
     overlay: Address  # where its dmvpnd answers
     target: Address  # what is pinged: its address in its first network, else the overlay address
     networks: tuple[Network, ...]
+    behind: bool = False  # the target is a host behind the router, which is one more to forward an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Pong:
     way_out: str
     way_back: str
     ttl: int
+    waited: bool = True  # False: it could not be sent
 
     @property
     def direct(self) -> bool:
@@ -74,7 +76,7 @@ class Pong:
     @property
     def path(self) -> str:
         if self.rtt_s is None:
-            return f"no answer ({self.way_out})"
+            return f"no answer ({self.way_out})" if self.waited else self.way_out
         return self.way_out if self.way_out == self.way_back else f"out {self.way_out}, back {self.way_back}"
 
 
@@ -116,7 +118,9 @@ def place(here: Here, name: str, version: int | None = None) -> Place:
         raise WrongInput(name, what, f"known: {', '.join(known)}; or give an address") from error
     for plan in plans.values():
         if any(address in prefix for prefix in plan.serves if prefix.version == address.version):
-            return Place(name, plan.router, _first(plan.clouds[0].addresses, address.version), address, plan.serves)
+            overlay = _first(plan.clouds[0].addresses, address.version)
+            behind = all(address != lan.address.ip for lan in plan.lans)
+            return Place(name, plan.router, overlay, address, plan.serves, behind)
         if any(address in cloud.addresses for cloud in plan.clouds):
             return Place(name, plan.router, address, address, plan.serves)
     return _elsewhere(name, address, loaded.network.prefixes, peers)
@@ -205,9 +209,10 @@ def ping(here: Here, name: str, *, count: int, interval_s: float, timeout_s: flo
             except Fault as fault:
                 # No route at this moment is a lost packet, as on the wire; the next one may find a way.
                 time.sleep(interval_s)
-                yield Pong(sequence, None, fault.what.lower(), "", 0)
+                yield Pong(sequence, None, fault.what.lower(), "", 0, waited=False)
                 continue
-            yield _await(pinger, sequence, way_out, timeout_s=timeout_s, interval_s=interval_s)
+            pong = _await(pinger, sequence, way_out, timeout_s=timeout_s, interval_s=interval_s)
+            yield replace(pong, way_back=way_back(pong.ttl + 1)) if target.behind and pong.rtt_s is not None else pong
     finally:
         pinger.close()
         requests.close()

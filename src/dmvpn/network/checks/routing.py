@@ -58,6 +58,20 @@ def _link_local_unknown(network: Network, name: str) -> Iterator[Problem]:
             yield Problem(member.key, f"{what} nobody knows, and OSPF over IPv6 names no other next hop", fix)
 
 
+def families_without_a_cloud(network: Network) -> Iterator[Problem]:
+    """A network of a family that no tunnel of its site has is reached by nobody."""
+    for name, site in network.sites.items():
+        tunnels = [tunnel for router in site.routers.values() for tunnel in router.tunnels.values()]
+        carried = {address.version for tunnel in tunnels for address in tunnel.address}
+        for net_name, net in site.networks.items():
+            for index, prefix in enumerate(net.prefix) if carried and net.zone != NOT_ANNOUNCED else ():
+                if prefix.version not in carried:
+                    what = f"no tunnel of {name} has an IPv{prefix.version} address, so no other site reaches {prefix}"
+                    fix = f"add an IPv{prefix.version} overlay to its cloud, or zone: {NOT_ANNOUNCED}"
+                    key: Key = ("sites", name, "networks", net_name, "prefix", index)
+                    yield Problem(key, what, fix, warning=True)
+
+
 def rip_names_spokes(network: Network) -> Iterator[Problem]:
     """ripd keeps a next hop that is on the link it tells of: a hub's spokes go by each other, or not at all."""
     for name, cloud in network.clouds.items():
@@ -196,6 +210,7 @@ def _reaches(network: Network, start: str, goal: str) -> bool:
 CHECKS = (
     asns,
     routed_families,
+    families_without_a_cloud,
     rip_names_spokes,
     redistribution,
     redistribution_has_a_place,
