@@ -7,7 +7,7 @@ import pytest
 
 from dmvpn.errors import Fault
 from dmvpn.linux.neighbours import LinkForm
-from dmvpn.linux.overlay_device import link_local_of, nbma_of_neighbour, overlay_device
+from dmvpn.linux.overlay_device import own_link_local, nbma_of_neighbour, overlay_device
 
 pytestmark = pytest.mark.kernel
 PEER = ip_address("10.255.1.1")
@@ -23,9 +23,9 @@ def test_a_tap_has_addresses_and_no_nbma_of_its_own(netns: None, ip: Callable[..
     assert (found.form, found.nbma) == (LinkForm.TAP, None)
     assert {ip_interface("10.255.1.11/24"), ip_interface("2001:db8::11/64")} <= set(found.addresses)
     assert ip_interface("192.0.2.1/24") not in found.addresses
-    assert link_local_of("acme-blue") is None
+    assert own_link_local("acme-blue") is None
     ip("address", "add", "fe80::11/64", "dev", "acme-blue", "nodad")
-    assert link_local_of("acme-blue") == ip_address("fe80::11")
+    assert own_link_local("acme-blue") == ip_address("fe80::11")
 
 
 def test_a_neighbour_s_mac_spells_where_it_is(netns: None, ip: Callable[..., str]) -> None:
