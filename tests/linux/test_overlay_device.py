@@ -7,7 +7,7 @@ import pytest
 
 from dmvpn.errors import Fault
 from dmvpn.linux.neighbours import LinkForm
-from dmvpn.linux.overlay_device import own_link_local, nbma_of_neighbour, overlay_device
+from dmvpn.linux.overlay_device import nbma_of_neighbour, overlay_device, own_link_local
 
 pytestmark = pytest.mark.kernel
 PEER = ip_address("10.255.1.1")
