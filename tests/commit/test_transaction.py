@@ -176,7 +176,7 @@ def test_a_checker_of_ours_is_quoted_without_its_command(tmp_path: Path) -> None
     check = Check(("python3", "-m", "dmvpn.linux.frr_release", "check", "isis"), package="opendmvpn")
     with pytest.raises(Fault) as caught:
         run_check(check, tmp_path)
-    assert str(caught.value) == "frr_release: isis: nothing that is asked of FRR; write ospf6 or rip"
+    assert str(caught.value) == "frr_release: isis: nothing that is asked of FRR; write ospf6, rip or ripng"
     with pytest.raises(Fault, match=r"no_such_module"):
         run_check(replace(check, argv=("python3", "-m", "dmvpn.no_such_module")), tmp_path)
 

@@ -1,7 +1,7 @@
 """What the routers of one site do together, RIP, and the zone policy: each check on facts that are made up."""
 
 from dataclasses import replace
-from ipaddress import IPv4Address, ip_address
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -77,7 +77,7 @@ def test_the_session_with_the_sites_other_router_is_judged(
 )
 def test_rip_is_judged(router: str, sources: dict[str, int], outcome: Outcome, word: str) -> None:
     cloud = plan_of(EXAMPLES / "rip.yaml", router).clouds[0]
-    heard = tuple(RipSource(IPv4Address(address), age_s) for address, age_s in sources.items())
+    heard = tuple(RipSource(ip_address(address), age_s) for address, age_s in sources.items())
     (finding,) = routing._rip(cloud, cloud.rip, heard)
     assert finding.outcome is outcome
     assert word in finding.what

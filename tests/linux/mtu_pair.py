@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
+import pppoe_session
 from ipsec_pair import TEXTS, other_namespace, run, wait_for
 from vici import Session
 
@@ -216,8 +217,23 @@ def charon(directory: Path, plane: Plane, namespace: Path) -> Iterator[Session]:
 
 
 @contextmanager
-def pair(directory: Path, plane: Plane, family: int = 4, *, vlan: int | None = None) -> Iterator[Pair]:
-    """The caller must be in a network namespace of its own."""
+def _session(enter: tuple[str, ...], port: str, directory: Path) -> Iterator[str]:
+    """Its device, once it has its address."""
+    own, peer = UNDERLAY[4]
+    with pppoe_session.concentrator(enter, port, peer, own, directory), pppoe_session.session(port, directory) as unit:
+        unit.start()
+        shown = ("ip", "-4", "address", "show", "dev", pppoe_session.DEVICE)
+        pppoe_session.until(
+            "an address", lambda: own in subprocess.run(shown, capture_output=True, text=True).stdout, unit.log
+        )
+        yield pppoe_session.DEVICE
+
+
+@contextmanager
+def pair(
+    directory: Path, plane: Plane, family: int = 4, *, vlan: int | None = None, pppoe: bool = False
+) -> Iterator[Pair]:
+    """The caller must be in a network namespace of its own. With `pppoe` the near end has a session at the far one."""
     with other_namespace() as holder, ExitStack() as stack:
         enter = ("nsenter", "--target", str(holder), "--net")
         device = "e0" if vlan is None else f"e0.{vlan}"
@@ -228,10 +244,14 @@ def pair(directory: Path, plane: Plane, family: int = 4, *, vlan: int | None = N
             if vlan is not None:
                 run(*prefix, "ip", "link", "add", "link", "e0", "name", device, "type", "vlan", "id", str(vlan))
                 run(*prefix, "ip", "link", "set", device, "up")
+            run(*prefix, "ip", "addr", "add", f"{TRANSPORT[end]}/32", "dev", "lo")
+            if pppoe:
+                continue  # the session brings the address
             own = ip_address(UNDERLAY[family][end])
             nodad = ("nodad",) if family == 6 else ()
             run(*prefix, "ip", "addr", "add", f"{own}/{24 if family == 4 else 64}", "dev", device, *nodad)
-            run(*prefix, "ip", "addr", "add", f"{TRANSPORT[end]}/32", "dev", "lo")
+        if pppoe:
+            device = stack.enter_context(_session(enter, device, directory))
         near = stack.enter_context(charon(directory / "near", plane, Path("/proc/self/ns/net")))
         far = stack.enter_context(charon(directory / "far", plane, Path(f"/proc/{holder}/ns/net")))
         yield Pair(near, far, holder, family, device)

@@ -20,7 +20,7 @@ def test_a_bfdd_with_a_control_socket_is_given_its_own() -> None:
 
 
 def test_it_is_told_what_is_missing_and_what_is_not() -> None:
-    assert frr_release.lacking("rip") == ""
+    assert frr_release.lacking("rip") == frr_release.lacking("ripng") == ""
     assert "came with FRR 10" in frr_release.lacking("ospf6")
     with pytest.raises(Fault, match="nothing that is asked of FRR"):
         frr_release.lacking("isis")

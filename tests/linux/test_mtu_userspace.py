@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mtu_checks import check_userspace, namespace
 from mtu_pair import Pair, pair
 from mtu_table import ESPS, IN_A_PROCESSOR, UNDERLAYS, WAYS, Way
 
-from dmvpn.linux import kernel_facts, namespaces
+from dmvpn.linux import kernel_facts
 from dmvpn.network.plan import Plane
 
 pytestmark = pytest.mark.kernel
@@ -21,14 +22,8 @@ def charons(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if os.geteuid() != 0 or not Path("/dev/net/tun").exists():
         pytest.skip("network namespaces need root, and charon's ESP /dev/net/tun")
     way: Way = request.param
-    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    namespaces.unshare(namespaces.CLONE_NEWNET)
-    try:
-        with pair(tmp_path_factory.mktemp("mtu"), way.plane, way.family) as found:
-            yield way, found
-    finally:
-        namespaces.join(Path(f"/proc/self/fd/{home}"))
-        os.close(home)
+    with namespace(), pair(tmp_path_factory.mktemp("mtu"), way.plane, way.family) as found:
+        yield way, found
 
 
 @pytest.mark.parametrize("esp", ESPS)
@@ -39,13 +34,4 @@ def test_the_mtu_is_the_largest_that_stays_one_packet(charons: tuple[Way, Pair],
     found.set_underlay_mtu(1500)
     found.child(esp)
     for underlay in UNDERLAYS:
-        mtu = way.mtu_octets(esp, underlay)
-        found.set_underlay_mtu(underlay)
-        with found.wire() as wire:
-            assert found.send_gre(mtu)
-            (packet,) = wire.take(1)
-            assert packet.whole
-            assert packet.may_not_be_fragmented
-            assert packet.octets == way.underlay_octets(esp, mtu) <= underlay
-            # One octet more does not enter charon's device, or becomes more than one packet.
-            assert not found.send_gre(mtu + 1) or not all(one.whole for one in wire.take(2))
+        check_userspace(found, way, esp, underlay)

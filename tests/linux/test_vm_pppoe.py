@@ -2,86 +2,52 @@
 
 import json
 import os
-import signal
+import socket
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from mtu_checks import check_kernel, check_userspace, lead, namespace, tunnels
+from mtu_pair import pair
+from mtu_table import ESPS, IN_A_PROCESSOR, WAYS, Way
+from pppoe_session import concentrator, until
+from pppoe_session import session as pppoe
 from rendered_unit import RenderedUnit
 
-from dmvpn.linux import process
-from dmvpn.network.compile import compile_plan
-from dmvpn.network.loading import load
-from dmvpn.network.plan import Plan
-from dmvpn.render import pppd
-from dmvpn.render.layout import Layout
+from dmvpn.linux import kernel_facts
+from dmvpn.network.plan import Plane
 
 pytestmark = [pytest.mark.vm, pytest.mark.wide]
 
 Run = Callable[..., str]
-LIMIT_S = 120.0
-MINIMAL = (Path(__file__).parents[2] / "examples/minimal.yaml").read_text()
-STATIC = "isp1: {port: eth0, address: [198.51.100.2/30], gateway: [198.51.100.1]}"
-SESSION = "isp1: {port: eth0, pppoe: {user: anna@isp, password: {file: secrets/isp}}}"
-PASSWORD = b'a "strange" \\ one'
-SERVER = """
-import os, sys
-from dmvpn.linux.supervisor_child import lay_over
-from pathlib import Path
-lay_over(((Path(sys.argv[1]), Path("/etc/ppp/chap-secrets")),))
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-
-
-def plan() -> Plan:
-    network = load(MINIMAL.replace(STATIC, SESSION), "network.yaml")
-    return compile_plan(network, "par1", secrets={"secrets/isp": PASSWORD})
+OF_IPV4 = [way for way in WAYS if way.family == 4]
+ETH_P_PPP_SES = 0x8864
+HEADERS_OCTETS = 8  # PPPoE 6 and PPP 2, RFC 2516 section 4
+IP_IN_PPP = 0x21
 
 
 @pytest.fixture
 def isp(netns: None, ip: Run, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """An access concentrator at the other end of eth0: 203.0.113.1, which gives 203.0.113.77 to anna@isp."""
     name = f"isp{os.getpid()}"
-    secrets, options = tmp_path / "chap-secrets", tmp_path / "options"
-    word = PASSWORD.decode().replace("\\", "\\\\").replace('"', '\\"')
-    secrets.write_text(f'"anna@isp" * "{word}" *\n')
-    secrets.chmod(0o600)
-    options.write_text("require-chap\nlcp-echo-interval 10\nlcp-echo-failure 3\nnoipv6\nnoccp\nmtu 1492\nmru 1492\n")
     ip("netns", "add", name)
     try:
         ip("link", "add", "eth0", "type", "veth", "peer", "name", "wire", "netns", name)
         ip("-n", name, "link", "set", "wire", "up")
         ip("-n", name, "link", "set", "lo", "up")
         ip("link", "set", "eth0", "up")
-        argv = (process.find("pppoe-server"), "-F", "-I", "wire", "-L", "203.0.113.1", "-R", "203.0.113.77", "-N", "1")
-        more = ("-O", str(options), "-C", "isp")
-        command = ("ip", "netns", "exec", name, sys.executable, "-c", SERVER, str(secrets), *argv, *more)
-        with subprocess.Popen(command, start_new_session=True) as server:
-            try:
-                yield server
-            finally:
-                os.killpg(server.pid, signal.SIGKILL)
+        enter = ("ip", "netns", "exec", name)
+        with concentrator(enter, "wire", "203.0.113.1", "203.0.113.77", tmp_path) as server:
+            yield server
     finally:
         ip("netns", "del", name)
 
 
 @pytest.fixture
 def session(isp: object, tmp_path: Path) -> Iterator[RenderedUnit]:
-    layout = Layout("acme")
-    unit = RenderedUnit(pppd.render(plan(), layout), layout, tmp_path)
-    yield unit
-    unit.stop()
-
-
-def until(what: str, condition: Callable[[], object], log: Path) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        said = log.read_text() if log.exists() else ""
-        assert time.monotonic() < deadline, f"{what}: {said}"
-        time.sleep(0.1)
+    with pppoe("eth0", tmp_path) as unit:
+        yield unit
 
 
 def routes(ip: Run) -> list[dict[str, object]]:
@@ -103,3 +69,37 @@ def test_the_session_brings_address_mtu_and_the_uplinks_route(session: RenderedU
     ip("link", "set", "eth0", "up")
     until("the session again", lambda: routes(ip), session.log)
     assert json.loads(ip("-j", "address", "show", "ppp-isp1"))[0]["ifindex"] != index
+
+
+@pytest.mark.parametrize("way", OF_IPV4, ids=str)
+def test_the_mtu_of_1492_is_the_largest_that_stays_one_packet_in_a_session(tmp_path: Path, way: Way) -> None:
+    """For every cipher; and on the cable below the session no frame is longer than Ethernet's 1500 octets."""
+    with namespace(), pair(tmp_path, way.plane, pppoe=True) as found:
+        mtu = json.loads(subprocess.check_output(("ip", "-j", "link", "show", found.device)))[0]["mtu"]
+        assert mtu == 1492
+        if way.plane is Plane.KERNEL:
+            tunnels(found)
+            lead(found, way)
+        for esp in ESPS:
+            if way.plane is Plane.USERSPACE and esp in IN_A_PROCESSOR and not kernel_facts.has_aes():
+                continue
+            found.child(esp, mode="tunnel" if way.tunnel_mode else "transport", encap=way.udp)
+            with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_PPP_SES)) as cable:
+                cable.bind(("e0", ETH_P_PPP_SES))
+                (check_kernel if way.plane is Plane.KERNEL else check_userspace)(found, way, esp, mtu)
+                frames = sent(cable)
+            computed = way.underlay_octets(esp, way.mtu_octets(esp, mtu))
+            assert computed + HEADERS_OCTETS in frames, f"{way}, {esp}: {frames}"
+            assert max(frames) <= 1500
+
+
+def sent(cable: socket.socket) -> list[int]:
+    """The octets that each frame with IP had in it, of those we sent."""
+    found = []
+    while True:
+        try:
+            octets, (_device, _protocol, kind, *_) = cable.recvfrom(65535, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return found
+        if kind == socket.PACKET_OUTGOING and int.from_bytes(octets[6:8]) == IP_IN_PPP:
+            found.append(len(octets))

@@ -57,7 +57,7 @@ def bgpd(netns: None) -> Iterator[Path]:
             daemon.wait()
 
 
-DAEMONS = ("bgpd", "ospfd", "ospf6d", "ripd")
+DAEMONS = ("bgpd", "ospfd", "ospf6d", "ripd", "ripngd")
 
 
 @pytest.fixture
@@ -78,8 +78,18 @@ def test_whom_ripd_heard_of_is_read_from_its_words(serving: Path, monkeypatch: p
         b"    10.255.3.13              0         2       120   00:01:08\n"
         b"  Distance: (default is 120)\n"
     )
-    monkeypatch.setattr(process, "run", lambda *_argv, **_how: process.Result((), 0, said, b""))
-    assert [(str(one.address), one.heard_s) for one in vtysh.rip_sources(serving)] == [("10.255.3.13", 68)]
+    said6 = (
+        b'Routing Protocol is "RIPng"\n  Routing for Networks:\n    eth1\n  Routing Information Sources:\n'
+        b"    Gateway          BadPackets BadRoutes  Distance Last Update\n"
+        b"    fe80::13 \n                        0          2        120      00:00:09\n"
+    )
+
+    def answer(argv: tuple[str, ...], **_how: object) -> process.Result:
+        return process.Result(argv, 0, said6 if "show ipv6 ripng status" in argv else said, b"")
+
+    monkeypatch.setattr(process, "run", answer)
+    found = [(str(one.address), one.heard_s) for one in vtysh.rip_sources(serving)]
+    assert found == [("10.255.3.13", 68), ("fe80::13", 9)]
 
 
 @pytest.mark.kernel

@@ -98,26 +98,6 @@ def test_a_network_behind_the_site_is_told_by_each_protocol() -> None:
     assert " redistribute kernel route-map dmvpn-behind" in ospf
 
 
-@pytest.mark.parametrize("router", ["par1", "hq1"])
-def test_rip_hears_on_its_tunnels_and_tells_of_the_sites_networks(router: str) -> None:
-    of = compile_plan(load((EXAMPLES / "rip.yaml").read_text(), "rip.yaml"), router)
-    rip = lines(of, "ripd.conf")
-    assert [line for line in rip if "network" in line] == [
-        " network hops-rip-fast",
-        " network hops-rip-slow",
-        " network eth1",
-    ]
-    assert rip.count(" no ip rip split-horizon") == 2
-    assert " passive-interface eth1" in rip
-
-
-def test_vtysh_reads_what_rip_gives(tmp_path: Path) -> None:
-    of = compile_plan(load((EXAMPLES / "rip.yaml").read_text(), "rip.yaml"), "par1")
-    for file in frr.render(of, Layout("hops")).files:
-        (tmp_path / file.path).write_text(file.text)
-        process.run(("vtysh", "-C", "-f", str(tmp_path / file.path)), timeout_s=20, package="frr")
-
-
 @pytest.mark.parametrize("router", ["hq1", "hq2", "ber1", "ber2", "mun1"])
 def test_vtysh_reads_what_figure_2_gives(router: str, tmp_path: Path) -> None:
     text = FIGURE2.replace("    bandwidth: 100M", "    bandwidth: 100M\n    redistribute: green")

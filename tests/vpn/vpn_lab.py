@@ -48,6 +48,7 @@ NETWORKS = {
     "uplinks": HERE / "networks" / "uplinks.yaml",
     "taken": HERE / "networks" / "taken.yaml",
     "gateways": HERE / "networks" / "gateways.yaml",
+    "rip6": HERE / "networks" / "rip6.yaml",
     "nat-kernel": HERE / "networks" / "nat-kernel.yaml",
     "nat-kernel-alike": HERE / "networks" / "nat-kernel-alike.yaml",
 }

@@ -91,16 +91,21 @@ def _rip(cloud: Cloud, rip: Rip | None, sources: tuple[RipSource, ...]) -> Itera
     """RIP has no sessions: a neighbour is there while it tells of its routes."""
     if rip is None:
         return
+    # ripngd does not say on which device: whoever ends alike in two clouds of RIP is taken for both.
     heard: dict[Address, float] = {
-        one.address: one.heard_s for one in sources if any(one.address in net for net in cloud.overlay)
+        address: one.heard_s
+        for one in sources
+        if any((address := overlay_of(one.address, cloud.overlay)) in net for net in cloud.overlay)
     }
     limit_s = RIP_UPDATES_MISSED * rip.update_s
     hubs = {address: hub.router for hub in cloud.hubs for address in hub.overlay}
     for address, router in hubs.items():
-        check, age_s = f"RIP with {router}", heard.get(address)
+        if not any(own.version == address.version for own in cloud.addresses):
+            continue
+        check, age_s = f"RIP with {router}" + (", IPv6" if address.version == 6 else ""), heard.get(address)
         if age_s is None or age_s > limit_s:
             what = f"{address} has told of no route" + ("" if age_s is None else f" for {age_s:.0f} s")
-            yield HERE.failed(check, what, f"it needs the tunnel to {router}; then read ripd's log, here and there")
+            yield HERE.failed(check, what, f"it needs the tunnel to {router}; then read its log, here and there")
         else:
             yield HERE.ok(check, f"told of its routes {age_s:.0f} s ago")
     if cloud.role is Role.HUB:

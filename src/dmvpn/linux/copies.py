@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import struct
 from collections.abc import Iterable
 from typing import Final
 
@@ -12,6 +13,9 @@ from dmvpn.linux.netlink import Address, device_index
 _ETHERTYPES: Final = {4: 0x0800, 6: 0x86DD}
 _UDP: Final = 17
 _IPV4_HEAD_OCTETS: Final = 20
+_IPV6_HEAD_OCTETS: Final = 40
+_UDP_HEAD_OCTETS: Final = 8
+_UDP_CHECKSUM_OFFSET: Final = 6
 _LAST_FRAGMENT_MASK: Final = 0x3FFF
 
 
@@ -31,7 +35,7 @@ class Copies:
 
     def send(self, packet: bytes, members: Iterable[Address]) -> int:
         """A copy to each; how many the kernel took, since senders repeat what is lost. Raises Fault without device."""
-        octets, taken = without_partial_checksum(packet), 0
+        octets, taken = with_whole_checksum(packet), 0
         ethertype = _ETHERTYPES.get(packet[0] >> 4 if packet else 0)
         if ethertype is None:
             return 0
@@ -46,15 +50,34 @@ class Copies:
         return taken
 
 
-def without_partial_checksum(packet: bytes) -> bytes:
-    """UDP over IPv4 without its checksum: when logged it is not computed yet, as a device would do that at sending.
+def with_whole_checksum(packet: bytes) -> bytes:
+    """UDP with a checksum that is right or, over IPv4, none: when logged it is not computed yet, as a device would do
+    that at sending.
 
-    RFC 768 allows none. Anything else (OSPF, IGMP) computes its own.
+    RFC 768 allows none, RFC 8200 8.1 asks for one. Anything else (OSPF, IGMP) computes its own.
     """
-    if len(packet) < _IPV4_HEAD_OCTETS or packet[0] >> 4 != 4 or packet[9] != _UDP:
-        return packet
-    head = (packet[0] & 0xF) * 4
-    fragment = int.from_bytes(packet[6:8], "big") & _LAST_FRAGMENT_MASK
-    if fragment or len(packet) < head + 8:
-        return packet
-    return packet[: head + 6] + bytes(2) + packet[head + 8 :]
+    version = packet[0] >> 4 if packet else 0
+    if version == 4 and len(packet) >= _IPV4_HEAD_OCTETS and packet[9] == _UDP:
+        head = (packet[0] & 0xF) * 4
+        if int.from_bytes(packet[6:8], "big") & _LAST_FRAGMENT_MASK or len(packet) < head + _UDP_HEAD_OCTETS:
+            return packet
+        return _with_checksum(packet, head, 0)
+    if version == 6 and len(packet) >= _IPV6_HEAD_OCTETS + _UDP_HEAD_OCTETS and packet[6] == _UDP:
+        return _with_checksum(packet, _IPV6_HEAD_OCTETS, _udp_checksum(packet))
+    return packet
+
+
+def _with_checksum(packet: bytes, head: int, checksum: int) -> bytes:
+    at = head + _UDP_CHECKSUM_OFFSET
+    return packet[:at] + checksum.to_bytes(2, "big") + packet[at + 2 :]
+
+
+def _udp_checksum(packet: bytes) -> int:
+    """Of UDP right behind an IPv6 header: RFC 8200 8.1 with RFC 768's sum; 0 goes as all ones."""
+    body = _with_checksum(packet, _IPV6_HEAD_OCTETS, 0)[_IPV6_HEAD_OCTETS:]
+    addresses = packet[8:_IPV6_HEAD_OCTETS]
+    summed = addresses + len(body).to_bytes(4, "big") + _UDP.to_bytes(4, "big") + body + bytes(len(body) % 2)
+    total = sum(struct.unpack(f"!{len(summed) // 2}H", summed))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF or 0xFFFF

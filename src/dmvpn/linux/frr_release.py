@@ -1,8 +1,8 @@
 """What the FRR of this machine has and lacks, beside what we ask of it. FRR manual, each daemon's "Invocation".
 
 `python -m dmvpn.linux.frr_release check WORD...` says what is asked for and not there: `ospf6` is OSPFv3 over
-point-to-multipoint, `rip` a ripd that reads a file. `... run PROGRAM ARGUMENT...` becomes the program, without options
-that its release has no more.
+point-to-multipoint, `rip` and `ripng` are daemons that read a file. `... run PROGRAM ARGUMENT...` becomes the program,
+without options that its release has no more.
 """
 
 import os
@@ -39,13 +39,14 @@ def lacking(word: str) -> str:
                 return ""
             what = "its ospf6d has no point-to-multipoint, which came with FRR 10"
             return f"{what}: OSPF over IPv6 needs that; install a newer FRR, or write routing: bgp"
-        case "rip":
-            if "--config_file" in _help(DAEMONS / "ripd"):
+        case "rip" | "ripng":
+            daemon = f"{word}d"
+            if "--config_file" in _help(DAEMONS / daemon):
                 return ""
-            what = "its ripd reads no file any more, but what mgmtd tells it"
+            what = f"its {daemon} reads no file any more, but what mgmtd tells it"
             return f"{what}, which we do not do yet: write routing: ospf or bgp"
         case _:
-            raise Fault(word, "nothing that is asked of FRR", "write ospf6 or rip")
+            raise Fault(word, "nothing that is asked of FRR", "write ospf6, rip or ripng")
 
 
 def without_gone(argv: list[str]) -> list[str]:

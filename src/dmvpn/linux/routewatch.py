@@ -33,7 +33,8 @@ _IFLA_MTU = 4
 _IFF_UP = 0x1
 
 OSPF_ROUTES, RIP_ROUTES = 188, 189  # OSPF's of either version; linux/rtnetlink.h
-ROUTING_PROTOCOLS = frozenset((186, OSPF_ROUTES, RIP_ROUTES))  # the first is BGP's
+RIPNG_ROUTES = 190  # zebra's own number, zebra/rt_netlink.h
+ROUTING_PROTOCOLS = frozenset((186, OSPF_ROUTES, RIP_ROUTES, RIPNG_ROUTES))  # the first is BGP's
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from dmvpn.linux import files, process
 LOG_LIMIT_OCTETS = 16 << 20
 _LIMIT_S = 10.0
 _OSPF_DAEMONS = {4: "ospfd", 6: "ospf6d"}
-_RIP_SOURCE = re.compile(
-    r"^ +([\d.]+)(?: +\d+){3} +(\d+):(\d\d):(\d\d)", re.MULTILINE
-)  # 3: bad packets, routes, distance
+_RIP_DAEMONS = {4: ("ripd", "show ip rip status"), 6: ("ripngd", "show ipv6 ripng status")}
+# The three numbers are bad packets, bad routes, distance; ripngd has them on a line of their own.
+_RIP_SOURCE = re.compile(r"^ +([\da-f.:]+)\s+\d+(?: +\d+){2} +(\d+):(\d\d):(\d\d)", re.MULTILINE)
 _BAD_AS = re.compile(r"NOTIFICATION: sent to neighbor (\S+) 2/2 ")
 
 
@@ -48,9 +48,9 @@ class OspfNeighbour:
 
 @dataclass(frozen=True, slots=True)
 class RipSource:
-    """Who told ripd of routes, and how long ago it did so last."""
+    """Who told ripd or ripngd of routes, and how long ago it did so last. RIPng's is link-local."""
 
-    address: IPv4Address
+    address: IPv4Address | IPv6Address
     heard_s: float
 
 
@@ -147,16 +147,23 @@ def _ospfv3_neighbours(run: Path) -> Iterator[OspfNeighbour]:
         raise Fault("frr", f"{command}: unexpected form: {error!r}") from error
 
 
+def rip_versions(run: Path) -> frozenset[int]:
+    """The families whose RIP an instance has: 4 by ripd, 6 by ripngd."""
+    return frozenset(version for version, (daemon, _) in _RIP_DAEMONS.items() if is_served(run, daemon))
+
+
 def rip_sources(run: Path) -> tuple[RipSource, ...]:
-    """Of an instance; none when it has no ripd, which forgets them after three minutes. Raises Fault."""
-    if not is_served(run, "ripd"):
-        return ()
-    argv = ("vtysh", "--vty_socket", str(run), "-d", "ripd", "-c", "show ip rip status")
+    """Of an instance's ripd and ripngd, which forget them after three minutes; none without them. Raises Fault."""
+    return tuple(source for version in sorted(rip_versions(run)) for source in _rip_sources(run, version))
+
+
+def _rip_sources(run: Path, version: int) -> Iterator[RipSource]:
+    daemon, command = _RIP_DAEMONS[version]
+    argv = ("vtysh", "--vty_socket", str(run), "-d", daemon, "-c", command)
     _, _, text = process.run(argv, timeout_s=_LIMIT_S, package="frr").text.partition("Routing Information Sources:")
-    return tuple(
-        RipSource(IPv4Address(row[1]), int(row[2]) * 3600 + int(row[3]) * 60 + int(row[4]))
-        for row in _RIP_SOURCE.finditer(text)
-    )
+    for row in _RIP_SOURCE.finditer(text):
+        with suppress(ValueError):
+            yield RipSource(ip_address(row[1]), int(row[2]) * 3600 + int(row[3]) * 60 + int(row[4]))
 
 
 def denied_prefixes(run: Path) -> dict[str, int]:

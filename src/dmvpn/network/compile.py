@@ -154,11 +154,18 @@ def _openings(
     for protocol, why, above_ip, ports in (
         (Protocol.BGP, "BGP", "tcp", (bgp_port,)),
         (Protocol.OSPF, "OSPF", "ospf", ()),
-        (Protocol.RIP, "RIP", "udp", (520,)),
     ):
         devices = tuple(cloud.device for cloud in clouds if cloud.routing is protocol)
         if devices:
             yield Opening(why, above_ip, ports, devices)
+    for version, why, port in ((4, "RIP", 520), (6, "RIPng", 521)):
+        devices = tuple(
+            cloud.device
+            for cloud in clouds
+            if cloud.rip is not None and any(own.version == version for own in cloud.addresses)
+        )
+        if devices:
+            yield Opening(why, "udp", (port,), devices)
     inside = tuple(cloud.device for cloud in clouds)
     yield Opening("dmvpnd of other routers", "tcp", (DMVPND_PORT,), inside)
     fast = tuple(cloud.device for cloud in clouds if cloud.bfd is not None)

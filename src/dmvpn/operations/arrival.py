@@ -11,6 +11,7 @@ from dmvpn.daemon.control import HubRow, NodeStatus, PeerRow, State
 from dmvpn.errors import Fault
 from dmvpn.linux import vtysh
 from dmvpn.linux.echo import Pinger
+from dmvpn.linux.link_local import overlay_of
 from dmvpn.linux.pace import patience
 from dmvpn.network.plan import Address, Plan, Protocol
 from dmvpn.operations import observing
@@ -94,8 +95,10 @@ def _routes(here: Here, plan: Plan, status: NodeStatus, peer: PeerRow) -> str:
             return "" if lacking is None else f"OSPF has no full neighbour of IPv{lacking} in {cloud.name} yet"
         case Protocol.RIP:
             heard = vtysh.rip_sources(Path(here.layout.frr_run))
-            met = any(str(one.address) in overlay for one in heard)
-            return "" if met else f"RIP has heard of no route by {peer.name} yet"
+            met = {str(overlay_of(one.address, cloud.overlay)) for one in heard}
+            versions = {own.version for own in cloud.addresses}
+            silent = [one for one in overlay if ip_address(one).version in versions and one not in met]
+            return f"RIP has heard of no route by {peer.name} ({silent[0]}) yet" if silent else ""
 
 
 def _underlay(plan: Plan, found: Arrival) -> Arrival:

@@ -16,7 +16,20 @@ from dmvpn.operations.neighbours import bgp_port, kept_by, refuse_conflicts
 TUN = Path("/dev/net/tun")
 # Their routes and SAs would be in ours' way in one network namespace, whatever ports and sockets they use.
 OTHERS_DAEMONS = frozenset(
-    {"charon", "charon-systemd", "starter", "zebra", "bgpd", "ospfd", "ospf6d", "nhrpd", "watchfrr", "bird"}
+    {
+        "charon",
+        "charon-systemd",
+        "starter",
+        "zebra",
+        "bgpd",
+        "ospfd",
+        "ospf6d",
+        "ripd",
+        "ripngd",
+        "nhrpd",
+        "watchfrr",
+        "bird",
+    }
 )
 
 

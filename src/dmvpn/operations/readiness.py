@@ -5,8 +5,10 @@ from pathlib import Path
 
 from dmvpn.linux import routes, vtysh
 from dmvpn.linux.netlink import Requests, family_of
-from dmvpn.linux.routewatch import OSPF_ROUTES, RIP_ROUTES
+from dmvpn.linux.routewatch import OSPF_ROUTES, RIP_ROUTES, RIPNG_ROUTES
 from dmvpn.operations import here, observing
+
+RIP_OF = {4: RIP_ROUTES, 6: RIPNG_ROUTES}
 
 
 def has_routes() -> bool:
@@ -20,10 +22,10 @@ def has_routes() -> bool:
         # A family that nobody else of the cloud has finds no neighbour.
         shared = {ip_address(text).version for peer in found.peers for text in peer.overlay.split()}
         spoken = vtysh.ospf_versions(run) & shared
-        rip = vtysh.is_served(run, "ripd")
+        rip = vtysh.rip_versions(run) & shared
         if not hubs or not sessions or not _ospf_has_come(run, spoken) or not (found.bgp or spoken or rip):
             return False
-        if rip and not _kernel_has(RIP_ROUTES, frozenset({4})):
+        if not all(_kernel_has(RIP_OF[version], frozenset({version})) for version in rip):
             return False
     return True
 

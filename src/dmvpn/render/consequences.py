@@ -52,6 +52,7 @@ EFFECTS: Mapping[str, Effects] = {
     ),
     "gateway": Effects("nothing is disturbed", "nothing is disturbed"),
     "ripd": Effects("routes stay, but those that it changes", "its routes go and come back in seconds"),
+    "ripngd": Effects("routes stay, but those that it changes", "its routes go and come back in seconds"),
     "gre": Effects("tunnels stay", "tunnels of the userspace plane stand still for less than a second", carries=True),
     "dmvpnd": Effects("direct paths stay", "direct paths and security associations stay"),
 }

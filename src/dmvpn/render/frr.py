@@ -49,7 +49,7 @@ def render(plan: Plan, layout: Layout) -> Rendered:
         *((File(PurePosixPath(bfd.FILE), bfd.conf(plan)),) if bfd.spoken(plan) else ()),
         *((File(PurePosixPath(BGPD_FILE), bgpd_conf(plan)),) if frr_neighbor.has_bgp(plan) else ()),
         *(File(PurePosixPath(daemon.file), frr_ospf.conf(plan, daemon)) for daemon in frr_ospf.spoken(plan)),
-        *((File(PurePosixPath(frr_rip.FILE), frr_rip.conf(plan)),) if frr_rip.spoken(plan) else ()),
+        *(File(PurePosixPath(daemon.file), frr_rip.conf(plan, daemon)) for daemon in frr_rip.spoken(plan)),
     )
     return Rendered(
         engine=NAME,
@@ -66,7 +66,7 @@ def _file_check(file: File) -> Check:
 def _release_checks(plan: Plan) -> Iterator[Check]:
     """What not every FRR can do, before it meets a line that it does not know."""
     words = ["ospf6"] if frr_ospf.OSPFV3 in frr_ospf.spoken(plan) else []
-    words += ["rip"] if frr_rip.spoken(plan) else []
+    words += [daemon.rip for daemon in frr_rip.spoken(plan)]
     if words:
         yield Check(("python3", "-m", FRR_RELEASE, "check", *words), package="opendmvpn")
 
@@ -108,7 +108,7 @@ def _units(plan: Plan, layout: Layout) -> tuple[Unit, ...]:
         ),
         *(_bgpd(plan, layout, common) if frr_neighbor.has_bgp(plan) else ()),
         *(_speaker(daemon.name, daemon.file, layout, common, ()) for daemon in frr_ospf.spoken(plan)),
-        *((_speaker("ripd", frr_rip.FILE, layout, common, ()),) if frr_rip.spoken(plan) else ()),
+        *(_speaker(daemon.name, daemon.file, layout, common, ()) for daemon in frr_rip.spoken(plan)),
     )
 
 

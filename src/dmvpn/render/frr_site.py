@@ -16,7 +16,7 @@ PREFERENCE = 50  # local preference: below the default of 100, and all that a ro
 TOLD, NEVER, FROM, TO = "dmvpn-site", "dmvpn-site-never", "dmvpn-site-in", "dmvpn-site-out"
 INTO = "dmvpn-to-bgp"
 FAMILIES = ((4, "ip", 32), (6, "ipv6", 128))
-WORDS = {(Protocol.OSPF, 4): "ospf", (Protocol.OSPF, 6): "ospf6", (Protocol.RIP, 4): "rip"}
+WORDS = {(Protocol.OSPF, 4): "ospf", (Protocol.OSPF, 6): "ospf6", (Protocol.RIP, 4): "rip", (Protocol.RIP, 6): "ripng"}
 
 
 def _gathered(plan: Plan) -> list[Cloud]:

@@ -28,7 +28,9 @@ USED_S = 30
 USED_SIZE = 16384
 
 
-ALL_SPF_ROUTERS = "ff02::5"
+# What IPv6's routers tell each other: RFC 5340 A.1, RFC 2080 2.5. Of the other multicast neighbour discovery has nobody
+# to ask here.
+ALL_SPF_ROUTERS, ALL_RIP_ROUTERS = "ff02::5", "ff02::9"
 MULTICAST = {"ip": "224.0.0.0/4", "ip6": "ff00::/8"}
 _OTHER = "meta l4proto != gre"
 _SYN = "tcp flags syn / syn,rst"
@@ -212,10 +214,11 @@ def _own(plan: Plan) -> list[str]:
 
 
 def _routers_multicast(cloud: Cloud, drop: str) -> list[str]:
-    """Of IPv6's multicast what OSPFv3's routers say, RFC 5340 A.1: neighbour discovery has nobody to ask here."""
-    if cloud.ospf is None or "ip6" not in _families(cloud):
+    spoken = [f"{ALL_SPF_ROUTERS} meta l4proto 89"] if cloud.ospf is not None else []
+    spoken += [f"{ALL_RIP_ROUTERS} udp dport 521"] if cloud.rip is not None else []
+    if "ip6" not in _families(cloud):
         return []
-    return [f"\t\tip6 daddr {ALL_SPF_ROUTERS} meta l4proto 89 log group {cloud.multicast_group} {drop}"]
+    return [f"\t\tip6 daddr {one} log group {cloud.multicast_group} {drop}" for one in spoken]
 
 
 def _by(side: str, cloud: Cloud) -> str:

@@ -8,6 +8,7 @@ from dmvpn.network.model import Network
 from dmvpn.network.places import NOT_ANNOUNCED, Place, hubs, members, overlapping, own_addresses, places
 from dmvpn.network.plan import Address, Protocol
 from dmvpn.network.plan import Network as Prefix
+from dmvpn.network.preference import chooses, site_clouds
 from dmvpn.network.source import Key
 
 AS_TRANS = 23456  # RFC 6793 9
@@ -35,27 +36,25 @@ def asns(network: Network) -> Iterator[Problem]:
 
 
 def routed_families(network: Network) -> Iterator[Problem]:
-    """RIP is IPv4's. OSPFv3 names link-local next hops: the end of a member's overlay address says which is whose."""
+    """OSPFv3 and RIPng name link-local next hops: the end of a member's overlay address says which is whose."""
     for name, cloud in network.clouds.items():
         six = [(index, overlay) for index, overlay in enumerate(cloud.overlay) if overlay.version == 6]
+        if cloud.routing is Protocol.BGP or not six:
+            continue
+        by = cloud.routing.upper()
         for index, overlay in six:
-            key: Key = ("clouds", name, "overlay", index)
-            if cloud.routing is Protocol.RIP:
-                what = f"{overlay} is IPv6, and RIP carries IPv4 alone"
-                yield Problem(key, what, "write routing: ospf or bgp, or remove the IPv6 overlay")
-            elif cloud.routing is Protocol.OSPF and overlay.prefixlen < INTERFACE_ID_BITS:
-                what = f"{overlay} is wider than a /64, and OSPF tells routers apart by the last 64 bits"
-                yield Problem(key, what, f"write a /64 of it, or routing: bgp at {name}")
-        if six and cloud.routing is Protocol.OSPF:
-            yield from _link_local_unknown(network, name)
+            if overlay.prefixlen < INTERFACE_ID_BITS:
+                what = f"{overlay} is wider than a /64, and {by} tells routers apart by the last 64 bits"
+                yield Problem(("clouds", name, "overlay", index), what, f"write a /64 of it, or routing: bgp at {name}")
+        yield from _link_local_unknown(network, name, by)
 
 
-def _link_local_unknown(network: Network, name: str) -> Iterator[Problem]:
+def _link_local_unknown(network: Network, name: str, by: str) -> Iterator[Problem]:
     for member in members(network, name):
         if not member.place.ours and any(address.version == 6 for address in member.tunnel.address):
             what = f"{member.place.name} is a {member.place.router.platform} router, whose link-local address"
             fix = f"write routing: bgp at {name}, or give it an IPv4 address alone"
-            yield Problem(member.key, f"{what} nobody knows, and OSPF over IPv6 names no other next hop", fix)
+            yield Problem(member.key, f"{what} nobody knows, and {by} over IPv6 names no other next hop", fix)
 
 
 def families_without_a_cloud(network: Network) -> Iterator[Problem]:
@@ -72,8 +71,32 @@ def families_without_a_cloud(network: Network) -> Iterator[Problem]:
                     yield Problem(key, what, fix, warning=True)
 
 
+def ripng_comes_last(network: Network) -> Iterator[Problem]:
+    """FRR's ripngd has one administrative distance, 120, which is behind those of all clouds that do without it."""
+    for place in places(network):
+        mine = [name for name in network.clouds if name in place.router.tunnels and _has_ipv6(place, name)]
+        if not place.ours or not chooses(network, site_clouds(place.site)):
+            continue
+        order = sorted(mine, key=lambda name: -(network.clouds[name].bandwidth or 0))
+        for index, name in enumerate(order):
+            other = next((one for one in order[index + 1 :] if not _is_rip(network, one)), None)
+            if _is_rip(network, name) and other is not None:
+                what = f"{place.name} would take {other} before it for IPv6: FRR's RIP comes last there"
+                fix = f"write a bandwidth below {other}'s, or routing: ospf or bgp"
+                yield Problem(("clouds", name), what, fix)
+                return
+
+
+def _is_rip(network: Network, cloud: str) -> bool:
+    return network.clouds[cloud].routing is Protocol.RIP
+
+
+def _has_ipv6(place: Place, cloud: str) -> bool:
+    return any(address.version == 6 for address in place.router.tunnels[cloud].address)
+
+
 def rip_names_spokes(network: Network) -> Iterator[Problem]:
-    """ripd keeps a next hop that is on the link it tells of: a hub's spokes go by each other, or not at all."""
+    """FRR's RIP keeps a next hop that is on the link it tells of: a hub's spokes go by each other, or not at all."""
     for name, cloud in network.clouds.items():
         if cloud.routing is Protocol.RIP and cloud.phase == 1:
             what = "by RIP spokes have each other as next hops, which phase 1 does not resolve"
@@ -212,6 +235,7 @@ CHECKS = (
     routed_families,
     families_without_a_cloud,
     rip_names_spokes,
+    ripng_comes_last,
     redistribution,
     redistribution_has_a_place,
     redistribution_carries,

@@ -1,0 +1,82 @@
+"""That the computed MTU is the largest that stays one packet, for each plane; the caller is in the pair's near end."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+
+from ipsec_pair import run
+from mtu_pair import OVERLAY, TRANSPORT, UNDERLAY, Pair, set_mtu
+from mtu_table import Way
+
+from dmvpn.linux import namespaces
+from dmvpn.linux.pace import patience
+from dmvpn.linux.path_probe import EchoProber, Outcome, Probe
+
+_DEVICE = "gre1"
+_WIDE = 9000
+
+
+@contextmanager
+def namespace() -> Iterator[None]:
+    """A network namespace of our own meanwhile."""
+    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    namespaces.unshare(namespaces.CLONE_NEWNET)
+    try:
+        yield
+    finally:
+        namespaces.join(Path(f"/proc/self/fd/{home}"))
+        os.close(home)
+
+
+def tunnels(found: Pair) -> None:
+    """An mGRE device at both ends as interfaces.py describes it; who is where is set for each kind of ESP."""
+    for end, do in enumerate((run, found.at_far)):
+        do("ip", "link", "add", _DEVICE, "type", "gre", "key", "1", "ttl", "64", "tos", "inherit", "pmtudisc")
+        do("ip", "addr", "add", f"{OVERLAY[end]}/24", "dev", _DEVICE)
+        do("ip", "link", "set", _DEVICE, "up", "mtu", str(_WIDE))
+
+
+def lead(found: Pair, way: Way) -> None:
+    """The neighbour entry names the transport address, or, in transport mode, that of the underlay."""
+    addresses = TRANSPORT if way.tunnel_mode else UNDERLAY[4]
+    for end, do in enumerate((run, found.at_far)):
+        do("ip", "neigh", "replace", OVERLAY[1 - end], "lladdr", addresses[1 - end], "dev", _DEVICE, "nud", "permanent")
+        # As transport_routes.py has it; without a limit the tunnel's MTU would limit its own outer packets.
+        do("ip", "route", "replace", f"{TRANSPORT[1 - end]}/32", "dev", _DEVICE, "src", TRANSPORT[end], "mtu", "65520")
+
+
+def check_kernel(found: Pair, way: Way, esp: str, underlay: int) -> None:
+    """Pings with DF through the mGRE device, whose kernel comes to the same limit by itself."""
+    mtu = way.mtu_octets(esp, underlay)
+    found.set_underlay_mtu(underlay)
+    prober = EchoProber(ip_address(OVERLAY[1]), source=ip_address(OVERLAY[0]))
+
+    def ping(octets: int, device_mtu: int) -> Outcome:
+        set_mtu(_DEVICE, device_mtu)
+        return prober.send([Probe(octets)], timeout_s=patience(2.0))[Probe(octets)].outcome
+
+    with found.wire() as wire:
+        assert ping(mtu, mtu) is Outcome.REACHED, f"{way}, {esp}, {underlay}: {mtu} octets do not pass"
+        (packet,) = wire.take(1)
+        assert packet.whole
+        assert packet.octets == way.underlay_octets(esp, mtu) <= underlay, f"{way}, {esp}"
+        assert ping(mtu + 1, mtu) is Outcome.TOO_BIG
+        # Were the device wider, the kernel would find that ESP has no room.
+        assert ping(mtu + 1, _WIDE) is Outcome.TOO_BIG
+        assert wire.take(1, 0.05) == []
+
+
+def check_userspace(found: Pair, way: Way, esp: str, underlay: int) -> None:
+    """GRE with DF into charon's device, as dmvpn-gre sends it."""
+    mtu = way.mtu_octets(esp, underlay)
+    found.set_underlay_mtu(underlay)
+    with found.wire() as wire:
+        assert found.send_gre(mtu)
+        (packet,) = wire.take(1)
+        assert packet.whole
+        assert packet.may_not_be_fragmented
+        assert packet.octets == way.underlay_octets(esp, mtu) <= underlay
+        # One octet more does not enter charon's device, or becomes more than one packet.
+        assert not found.send_gre(mtu + 1) or not all(one.whole for one in wire.take(2))
