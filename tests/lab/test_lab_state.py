@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dmvpn.errors import Fault, WrongInput
-from dmvpn.lab import state
+from dmvpn.lab import running, state
 
 
 def test_a_second_lab_of_a_name_is_refused(tmp_path: Path) -> None:
@@ -45,6 +45,16 @@ def test_a_sweep_leaves_living_labs_alone(tmp_path: Path) -> None:
     assert state.sweep(tmp_path) == ()
     assert state.living(tmp_path) == ("alive",)
     claim.discard()
+
+
+def test_with_a_second_lab_a_command_must_say_which(tmp_path: Path) -> None:
+    claims = []
+    for name, several in (("one", False), ("two", True)):
+        claims.append(state.claim(name, tmp_path))
+        state.describe(claims[-1].directory, {})
+        assert running.are_several(tmp_path) is several
+    for claim in claims:
+        claim.discard()
 
 
 def test_a_sweep_removes_a_dead_lab_and_nothing_else(tmp_path: Path) -> None:

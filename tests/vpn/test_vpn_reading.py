@@ -73,12 +73,19 @@ def test_ping_prints_the_path_of_each_answer(vpn: Vpn) -> None:
     assert text[-1] == "2 sent, 0 lost, direct"
 
 
+def test_a_count_is_kept_also_until_direct(vpn: Vpn) -> None:
+    vpn.forget()
+    done = vpn.dmvpn("par1", "ping", "lyon", "--until-direct", "-c", "1")
+    assert (done.status, done.text.splitlines()[-1]) == (1, "1 sent, 0 lost, via hub")
+
+
 def test_show_dmvpn_has_ciscos_columns(vpn: Vpn) -> None:
     _direct(vpn)
     lines = [" ".join(line.split()) for line in vpn.dmvpn("par1", "show", "dmvpn").text.splitlines()]
     assert "Interface: trio-blue, IPv4 NHRP Details" in lines
     assert " ".join(CISCO_HEADING.split()) in lines
     attributes = {row["protocol"]: row["attributes"] for row in vpn.json("par1", "show", "dmvpn")}
+    assert not any("IPv6" in line for line in lines), "a cloud of IPv4 alone"
     assert attributes["10.255.1.1"] == "S"
     assert attributes["10.1.13.0/24"] == "DT1"
     assert {row["attributes"] for row in vpn.json("hq1", "show", "dmvpn")} == {"D"}

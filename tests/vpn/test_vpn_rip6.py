@@ -107,6 +107,13 @@ def test_a_shortcut_takes_the_place_of_nothing_that_rip_was_told(vpn: Vpn, versi
     assert pings(vpn, version) == 5
 
 
+def test_each_family_has_its_table_in_ciscos_columns(vpn: Vpn) -> None:
+    _, four, six = re.split(r"Interface: echo-blue, IPv[46] NHRP Details\n", vpn.dmvpn("hq1", "show", "dmvpn").text)
+    assert ("10.255.1.11" in four, "fd00:255:1::11" in four) == (True, False)
+    assert ("10.255.1.11" in six, "fd00:255:1::11" in six) == (False, True)
+    assert four.startswith("Type:Hub, NHRP Peers:2,")
+
+
 def test_a_doctor_finds_nothing_and_has_heard_of_both_families(vpn: Vpn) -> None:
     for router in ROUTERS:
         assert vpn.ill(router) == []

@@ -57,7 +57,8 @@ def up(
         bare=bare or (),
     )
     say(f"lab {lab.name} is up: {', '.join(lab.nodes)}")
-    say(f"next: dmvpn lab exec {lab.routers()[0].name} dmvpn status")
+    which = f"--name {lab.name} " if labs.are_several() else ""
+    say(f"next: dmvpn lab exec {which}{lab.routers()[0].name} dmvpn status")
 
 
 @app.command()

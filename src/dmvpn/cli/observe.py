@@ -1,5 +1,6 @@
 """Verbs that look: status, peers, ping, explain, show, purge."""
 
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,7 @@ from dmvpn.daemon.wire import to_wire
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dmvpn.daemon.control import CacheRow
     from dmvpn.operations.change import Standing
     from dmvpn.operations.linkage import LinkRow
     from dmvpn.operations.observing import GatewayRow, UplinkRow
@@ -20,7 +22,7 @@ NetworkOption = Annotated[
     str | None, typer.Option("--network", help="Which network, if this machine has several.", autocompletion=networks)
 ]
 show = typer.Typer(help="Views in other vendors' columns.", no_args_is_help=True)
-DIRECT_LIMIT = 100
+PINGS, DIRECT_LIMIT = 5, 100
 TROUBLES_TOLD = 6
 LINK_SEVERITY = 2
 GUARDS = {
@@ -216,7 +218,9 @@ def _peer_table(rows: tuple, *, whole: bool = False) -> None:  # type: ignore[ty
 def ping(
     site: Annotated[str, typer.Argument(help="A site, router or internal address.", autocompletion=places)],
     network: NetworkOption = None,
-    count: Annotated[int, typer.Option("-c", "--count", min=1, max=100000, help="How many.")] = 5,
+    count: Annotated[
+        int | None, typer.Option("-c", "--count", min=1, max=100000, help="How many: 5, or at most 100 until direct.")
+    ] = None,
     interval: Annotated[float, typer.Option("-i", "--interval", min=0.01, help="Seconds between two.")] = 0.5,
     timeout: Annotated[float, typer.Option("-W", "--timeout", min=0.1, help="Seconds to wait for each.")] = 2.0,
     until_direct: Annotated[bool, typer.Option("--until-direct", help="Stop when the path is direct.")] = False,
@@ -226,7 +230,7 @@ def ping(
     from dmvpn.operations import here, observing
 
     lost, pongs = 0, []
-    wanted = max(count, DIRECT_LIMIT) if until_direct else count
+    wanted = count or (DIRECT_LIMIT if until_direct else PINGS)
     for pong in observing.ping(here.find(network), site, count=wanted, interval_s=interval, timeout_s=timeout):
         pongs.append(pong)
         lost += pong.rtt_s is None
@@ -291,21 +295,27 @@ def show_dmvpn(network: NetworkOption = None, as_json: JsonOption = False) -> No
     say("        UpDn Time --> Up or Down Time for a Tunnel")
     for cloud in found.clouds:
         rows = [row for row in found.cache if row.cloud == cloud.name]
-        counted = {row.nbma: sum(1 for one in rows if one.nbma == row.nbma) for row in rows}
-        say("=" * 74)
-        family = "IPv6" if ":" in cloud.addresses[0] else "IPv4"
-        say(f"Interface: {cloud.device}, {family} NHRP Details")
-        say(f"Type:{cloud.role.capitalize()}, NHRP Peers:{len(counted)},")
-        say()
-        say(" # Ent  Peer NBMA Addr Peer Tunnel Add State  UpDn Tm Attrb")
-        say(" ----- --------------- --------------- ----- -------- -----")
-        seen: set[str] = set()
-        for row in rows:
-            entries = "" if row.nbma in seen else str(counted[row.nbma])
-            shown = "" if row.nbma in seen else row.nbma
-            seen.add(row.nbma)
-            since = _cisco_time(row.since_s)
-            say(f" {entries:>5} {shown:>15} {row.protocol:>15} {row.state:>5} {since:>8} {row.attributes:>5}")
+        for family, mark in (("IPv4", "."), ("IPv6", ":")):
+            if any(mark in address for address in cloud.addresses):
+                say("=" * 74)
+                say(f"Interface: {cloud.device}, {family} NHRP Details")
+                _say_cache(cloud.role, [row for row in rows if mark in row.protocol])
+
+
+def _say_cache(role: str, rows: "list[CacheRow]") -> None:
+    """One family of one cloud."""
+    counted = Counter(row.nbma for row in rows)
+    say(f"Type:{role.capitalize()}, NHRP Peers:{len(counted)},")
+    say()
+    say(" # Ent  Peer NBMA Addr Peer Tunnel Add State  UpDn Tm Attrb")
+    say(" ----- --------------- --------------- ----- -------- -----")
+    seen: set[str] = set()
+    for row in rows:
+        entries = "" if row.nbma in seen else str(counted[row.nbma])
+        shown = "" if row.nbma in seen else row.nbma
+        seen.add(row.nbma)
+        since = _cisco_time(row.since_s)
+        say(f" {entries:>5} {shown:>15} {row.protocol:>15} {row.state:>5} {since:>8} {row.attributes:>5}")
 
 
 def _cisco_time(seconds: float | None) -> str:

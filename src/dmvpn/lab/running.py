@@ -270,6 +270,11 @@ def find(name: str | None = None, base: Path = state.STATE_DIRECTORY) -> Lab:
     return opened(base / name, described)
 
 
+def are_several(base: Path = state.STATE_DIRECTORY) -> bool:
+    """Whether a command must say which lab it means."""
+    return len(state.living(base)) > 1
+
+
 def opened(directory: Path, description: dict[str, Any]) -> Lab:
     """The Lab that lab.json describes."""
     pid = int(description["keeper"])

@@ -153,6 +153,11 @@ def find(name: str | None) -> Lab:
     return running.find(name)
 
 
+def are_several() -> bool:
+    """Whether a command must say which lab it means."""
+    return running.are_several()
+
+
 def _read(path: Path) -> tuple[NetworkFile, dict[str, Plan]]:
     file = reading.as_played(reading.read(path))
     planes = reading.planes_here()
