@@ -108,7 +108,18 @@ def test_check_and_lab_status_and_history_and_plan_are_json(vpn: Vpn) -> None:
     assert {"name", "network", "nodes", "links", "cuts", "emulator"} <= set(found)
     assert found["nodes"]["par1"] == "router"
     assert set(vpn.json("par1", "history")) == {"in_force", "confirm_s", "revisions"}
-    words = {"router", "in_force", "changes", "effects", "cuts_ssh", "units", "files", "not_rendered", "drifted"}
+    words = {
+        "router",
+        "in_force",
+        "changes",
+        "effects",
+        "cuts_ssh",
+        "units",
+        "files",
+        "refusals",
+        "not_rendered",
+        "drifted",
+    }
     assert set(vpn.json("par1", "plan")) == words
 
 

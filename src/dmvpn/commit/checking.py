@@ -1,5 +1,6 @@
 """An engine's own checker, run on the tree that is staged."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dmvpn.errors import Fault
@@ -7,6 +8,16 @@ from dmvpn.linux import process
 from dmvpn.render.result import Check
 
 OWN = ("python3", "-m")  # a checker of ours says what is wrong in words that need no command before them
+
+
+def refusals(checks: Iterable[Check]) -> Iterator[str]:
+    """What those say already that look at the machine and at no tree."""
+    for check in checks:
+        if check.argv[:2] == OWN and not any("{tree}" in word for word in check.argv):
+            try:
+                run_check(check, Path())
+            except Fault as fault:
+                yield str(fault)
 
 
 def run_check(check: Check, tree: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from dmvpn.commit import checking
 from dmvpn.commit.deadline import Deadline
 from dmvpn.commit.difference import anew
 from dmvpn.commit.outcome import Edited, Edits, Outcome, Preview, Undone
@@ -131,6 +132,11 @@ class View:
 
     outlook: Outlook
     preview: Preview
+
+
+def refusals(prepared: Prepared) -> tuple[str, ...]:
+    """What this machine's daemons cannot do of it, in the words in which apply would refuse it."""
+    return tuple(checking.refusals(check for part in prepared.rendered for check in part.checks))
 
 
 def preview(prepared: Prepared) -> View:
