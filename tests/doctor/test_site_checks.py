@@ -83,6 +83,33 @@ def test_rip_is_judged(router: str, sources: dict[str, int], outcome: Outcome, w
     assert word in finding.what
 
 
+@pytest.mark.parametrize(
+    ("router", "sources", "outcomes"),
+    [
+        pytest.param(
+            "par1", {"10.255.1.1": 9, "fe80::1": 9}, {"RIP with hq1": GOOD, "RIP with hq1, IPv6": GOOD}, id="both"
+        ),
+        pytest.param(
+            "par1",
+            {"10.255.1.1": 9, "fe80::1": 40},
+            {"RIP with hq1": GOOD, "RIP with hq1, IPv6": FAILED},
+            id="one late",
+        ),
+        pytest.param(
+            "hq1", {"10.255.1.11": 9, "fe80::11": 60}, {"RIP in blue": GOOD, "RIP in blue, IPv6": WARNING}, id="a hub"
+        ),
+    ],
+)
+def test_each_family_of_rip_is_judged_by_itself(
+    router: str, sources: dict[str, int], outcomes: dict[str, Outcome]
+) -> None:
+    cloud = plan_of(NETWORKS / "rip6.yaml", router).clouds[0]
+    heard = tuple(RipSource(ip_address(address), age_s) for address, age_s in sources.items())
+    found = list(routing._rip(cloud, cloud.rip, heard))
+    assert {one.check: one.outcome for one in found} == outcomes
+    assert not any("2 spokes" in one.what for one in found)
+
+
 def test_a_policy_that_is_gone_is_a_failure_and_what_it_dropped_is_told() -> None:
     plan = plan_of(NETWORKS / "walls.yaml", "par1")
     (gone,) = policy(patient(plan=plan, status=status(guards={"gre_clear_in": 0})))

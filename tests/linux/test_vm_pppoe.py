@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from mtu_checks import check_kernel, check_userspace, lead, namespace, tunnels
-from mtu_pair import pair
+from mtu_pair import ETH_P_ALL, pair
 from mtu_table import ESPS, IN_A_PROCESSOR, WAYS, Way
 from pppoe_session import concentrator, until
 from pppoe_session import session as pppoe
@@ -84,8 +84,8 @@ def test_the_mtu_of_1492_is_the_largest_that_stays_one_packet_in_a_session(tmp_p
             if way.plane is Plane.USERSPACE and esp in IN_A_PROCESSOR and not kernel_facts.has_aes():
                 continue
             found.child(esp, mode="tunnel" if way.tunnel_mode else "transport", encap=way.udp)
-            with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_PPP_SES)) as cable:
-                cable.bind(("e0", ETH_P_PPP_SES))
+            with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL)) as cable:
+                cable.bind(("e0", ETH_P_ALL))  # the others are not shown what is sent
                 (check_kernel if way.plane is Plane.KERNEL else check_userspace)(found, way, esp, mtu)
                 frames = sent(cable)
             computed = way.underlay_octets(esp, way.mtu_octets(esp, mtu))
@@ -98,8 +98,9 @@ def sent(cable: socket.socket) -> list[int]:
     found = []
     while True:
         try:
-            octets, (_device, _protocol, kind, *_) = cable.recvfrom(65535, socket.MSG_DONTWAIT)
+            octets, (_device, protocol, kind, *_) = cable.recvfrom(65535, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return found
-        if kind == socket.PACKET_OUTGOING and int.from_bytes(octets[6:8]) == IP_IN_PPP:
+        session = protocol == ETH_P_PPP_SES and kind == socket.PACKET_OUTGOING
+        if session and int.from_bytes(octets[6:8]) == IP_IN_PPP:
             found.append(len(octets))

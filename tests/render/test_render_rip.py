@@ -68,8 +68,18 @@ def test_rip_hears_on_its_tunnels_and_tells_of_the_sites_networks(router: str) -
 def test_each_family_has_its_daemon_and_is_told_of_its_own_networks() -> None:
     plan = of("par1", BOTH.read_text())
     for file, behind, other, words in (
-        ("ripd.conf", "10.1.21.0/24", "fd00:1:21::/64", [" version 2", " no ip rip split-horizon"]),
-        ("ripngd.conf", "fd00:1:21::/64", "10.1.21.0/24", [" no ipv6 ripng split-horizon"]),
+        (
+            "ripd.conf",
+            "10.1.21.0/24",
+            "fd00:1:21::/64",
+            [" version 2", " no ip rip split-horizon", " distribute-list prefix dmvpn-nobody in eth1"],
+        ),
+        (
+            "ripngd.conf",
+            "fd00:1:21::/64",
+            "10.1.21.0/24",
+            [" no ipv6 ripng split-horizon", " ipv6 distribute-list prefix dmvpn-nobody in eth1"],
+        ),
     ):
         told = lines(plan, file)
         assert [line for line in told if "network" in line or "route " in line] == [
@@ -106,6 +116,28 @@ def test_a_sites_partner_hears_of_both_families() -> None:
         "  redistribute rip route-map dmvpn-to-bgp",
         "  redistribute ripng route-map dmvpn-to-bgp",
     ]
+
+
+def test_each_port_is_open_where_its_family_is_spoken() -> None:
+    text = BOTH.read_text().replace(
+        "clouds: {blue:", "clouds: {green: {overlay: [10.255.2.0/24], gre-key: 2, routing: rip}, blue:"
+    )
+    text = text.replace("tunnels: {blue:", "tunnels: {green: {ROLE address: [10.255.2.N]}, blue:")
+    for role, number in (("role: hub,", "1"), ("", "11"), ("", "12")):
+        text = text.replace("ROLE", role, 1).replace("10.255.2.N", f"10.255.2.{number}", 1)
+    found = {one.why: one.devices for one in of("par1", text).openings if one.why.startswith("RIP")}
+    assert found == {"RIP": ("echo-green", "echo-blue"), "RIPng": ("echo-blue",)}
+
+
+def test_a_router_may_have_it_beside_another_cloud_that_is_preferred() -> None:
+    """In both families: check refuses the other order."""
+    both = (
+        '{blue: {role: hub, address: [10.255.1.1, "fd00:255:1::1"]},'
+        ' green: {role: hub, address: [10.255.2.2, "fd00:255:2::2"]}}'
+    )
+    plan = of("hq1", BESIDE.replace('{blue: {role: hub, address: [10.255.1.1, "fd00:255:1::1"]}}', both))
+    assert [cloud.rank for cloud in plan.clouds] == [0, 1]
+    assert " set distance 20" in lines(plan, "bgpd.conf"), "before ripngd's 120"
 
 
 @pytest.mark.parametrize(

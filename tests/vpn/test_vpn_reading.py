@@ -73,7 +73,7 @@ def test_ping_prints_the_path_of_each_answer(vpn: Vpn) -> None:
     assert text[-1] == "2 sent, 0 lost, direct"
 
 
-def test_a_count_is_kept_also_until_direct(vpn: Vpn) -> None:
+def test_until_direct_ends_after_the_count_that_was_asked_for(vpn: Vpn) -> None:
     vpn.forget()
     done = vpn.dmvpn("par1", "ping", "lyon", "--until-direct", "-c", "1")
     assert (done.status, done.text.splitlines()[-1]) == (1, "1 sent, 0 lost, via hub")
@@ -116,7 +116,7 @@ def test_check_and_lab_status_and_history_and_plan_are_json(vpn: Vpn) -> None:
         "cuts_ssh",
         "units",
         "files",
-        "refusals",
+        "lacking",
         "not_rendered",
         "drifted",
     }

@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from vpn_lab import NETWORKS, PLANE_AT, Vpn, until
@@ -29,7 +31,7 @@ WAYS = {
     ("osl1", 4): {"10.1.0.0/24": "10.255.1.1", "10.1.1.0/24": "10.255.1.11", "10.1.21.0/24": "10.255.1.11"},
     ("osl1", 6): {"fd00:1:10::/64": "fe80::1", "fd00:1:11::/64": "fe80::11", "fd00:1:21::/64": "fe80::11"},
 }
-RIP_ROUTES = {4: "rip", 6: "190"}  # ip-route(8) has no name for RIPng's
+RIP_ROUTES = {4: "rip", 6: "190"}  # by number: not every iproute2 has a name for RIPng's
 SHOWN = {4: ("ripd", "show ip rip"), 6: ("ripngd", "show ipv6 ripng")}
 LEARNT_S = 40.0  # three updates, and one that was missed
 
@@ -59,6 +61,10 @@ def pings(vpn: Vpn, version: int) -> int:
     own, target = LANS[version]["par1"], LANS[version]["osl1"]
     answer = vpn.run("par1", "ping", "-c", "5", "-i", "0.3", "-I", own, target).text
     return int(answer.rsplit(" received", 1)[0].rsplit(" ", 1)[-1])
+
+
+def shown(vpn: Vpn, version: int, network: str) -> str:
+    return vpn.run("par1", "ip", f"-{version}", "route", "show", network).text
 
 
 def ill(vpn: Vpn, router: str) -> set[str]:
@@ -102,9 +108,12 @@ def test_a_shortcut_takes_the_place_of_nothing_that_rip_was_told(vpn: Vpn, versi
     """A router with networks behind its own, once redistributed from the kernel, forgot what it had a shortcut to."""
     network = {4: "10.1.2.0/24", 6: "fd00:1:12::/64"}[version]
     until("a ping from LAN to LAN", lambda: pings(vpn, version) == 5, within_s=30)
+    until("a shortcut", lambda: "metric 10 " in shown(vpn, version, network), within_s=10)
     assert network in told(vpn, "par1", version)
     assert vpn.dmvpn("par1", "nhrp", "purge").status == 0
-    assert pings(vpn, version) == 5
+    until("RIP's routes alone", lambda: "metric 10 " not in shown(vpn, version, network), within_s=5)
+    assert learnt(vpn, "par1", version) == WAYS["par1", version]
+    assert pings(vpn, version) >= 4, "the first one may be what asks for the next hop"
 
 
 def test_each_family_has_its_table_in_ciscos_columns(vpn: Vpn) -> None:
@@ -121,16 +130,20 @@ def test_a_doctor_finds_nothing_and_has_heard_of_both_families(vpn: Vpn) -> None
     assert {"RIP with hq1", "RIP with hq1, IPv6"} <= checks
 
 
-def test_a_change_leaves_the_daemons(vpn: Vpn) -> None:
-    """A network behind the site that is gone is gone everywhere, and comes back."""
+def test_a_change_of_networks_behind_a_site_restarts_no_daemon(vpn: Vpn) -> None:
+    """What is gone is gone everywhere, and comes back."""
     pids = {name: vpn.services("par1")[name].pid for name in ("ripd", "ripngd")}
     in_force = vpn.read("par1", "/etc/dmvpn/echo/current/network.yaml")
-    entry = next(line for line in in_force.splitlines(keepends=True) if "fd00:1:21::/64" in line)
-    for name, text, there in (("without", in_force.replace(entry, ""), False), ("with", in_force, True)):
+    behind = {4: "10.1.21.0/24", 6: "fd00:1:21::/64"}
+    kept = [line for line in in_force.splitlines(keepends=True) if not any(one in line for one in behind.values())]
+    without = "".join(line for line in kept if line.strip() != "routes:")
+    for name, text, there in (("without", without, False), ("with", in_force, True)):
         vpn.write("par1", f"/run/{name}.yaml", text)
         applied = vpn.dmvpn("par1", "apply", f"/run/{name}.yaml", timeout_s=120)
         assert applied.status == 0, applied
-        until(f"osl1 {name} it", lambda t=there: ("fd00:1:21::/64" in learnt(vpn, "osl1", 6)) is t, within_s=90)
+        for version, network in behind.items():
+            has = partial(learnt, vpn, "osl1", version)
+            until(f"osl1 {name} {network}", lambda h=has, n=network, t=there: (n in h()) is t, within_s=90)
     assert {name: vpn.services("par1")[name].pid for name in ("ripd", "ripngd")} == pids
 
 
@@ -143,3 +156,41 @@ def test_a_hub_that_speaks_no_rip_is_missed(vpn: Vpn) -> None:
     finally:
         vpn.start_service("hq1", "ripngd")
     until("RIPng's ways", lambda: brought(vpn, "par1", 6), within_s=LEARNT_S)
+
+
+# What any host can say, at its own time: a network behind it, one hop away. RFC 2453 4, RFC 2080 2.
+FORGED = {4: "10.1.77.0/24", 6: "fd00:1:77::/64"}
+FORGER = """
+import socket, sys
+name = next(name for _, name in socket.if_nameindex() if name != "lo")
+if sys.argv[1] == "4":
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode())
+    s.bind(("", 520))
+    entry = bytes.fromhex("00020000 0a014d00 ffffff00 00000000 00000001")
+    s.sendto(bytes.fromhex("02020000") + entry, ("224.0.0.9", 520))
+else:
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+    s.bind(("::", 521))
+    entry = socket.inet_pton(socket.AF_INET6, "fd00:1:77::") + bytes.fromhex("00004001")
+    s.sendto(bytes.fromhex("02010000") + entry, ("ff02::9", 521, 0, socket.if_nametoindex(name)))
+"""
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_no_host_of_a_site_is_believed(vpn: Vpn, version: int) -> None:
+    """The last one: without its protection it is, and is told to everybody."""
+
+    def forge() -> None:
+        said = vpn.run("paris-pc", sys.executable, "-c", FORGER, str(version))
+        assert said.status == 0, said
+        vpn.run("par1", "sleep", "1")
+
+    forge()
+    assert FORGED[version] not in told(vpn, "par1", version)
+    router, what = {4: ("rip", "distribute-list"), 6: ("ripng", "ipv6 distribute-list")}[version]
+    daemon, _ = SHOWN[version]
+    vpn.configure("par1", ("configure", f"router {router}", f"no {what} prefix dmvpn-nobody in eth1"), daemon)
+    forge()
+    until("it is believed", lambda: FORGED[version] in told(vpn, "par1", version), within_s=5)

@@ -265,10 +265,10 @@ class Vpn:
         """What a show command of bgpd's says in JSON."""
         return self.node(router).call(partial(vtysh.show, Path(self.layout.frr_run), command, daemon="bgpd"))
 
-    def configure(self, router: str, commands: Sequence[str]) -> None:
+    def configure(self, router: str, commands: Sequence[str], daemon: str = "bgpd") -> None:
         """By hand, past every file."""
         words = (word for command in commands for word in ("-c", command))
-        run = self.run(router, "vtysh", "--vty_socket", str(self.layout.frr_run), "-d", "bgpd", *words)
+        run = self.run(router, "vtysh", "--vty_socket", str(self.layout.frr_run), "-d", daemon, *words)
         assert run.status == 0, run
 
     # ------------------------------------------------------------ files

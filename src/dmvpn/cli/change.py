@@ -72,7 +72,7 @@ def plan(
         say(f"accepted, but nothing renders it yet: {', '.join(planned.not_rendered)}", style="yellow")
     prepared = change.prepared(loaded, planned, here, keeping.named(services))
     view = change.preview(prepared)
-    preview, outlook, refusals = view.preview, view.outlook, change.refusals(prepared)
+    preview, outlook, lacking = view.preview, view.outlook, change.lacking(prepared)
     if as_json:
         say_json(
             {
@@ -83,15 +83,15 @@ def plan(
                 "cuts_ssh": outlook.cuts_ssh,
                 "files": preview.difference.files,
                 "units": {verb: getattr(preview.difference, verb) for verb in ("stop", "start", "restart", "reload")},
-                "refusals": refusals,
+                "lacking": lacking,
                 "not_rendered": prepared.plan.not_rendered,
                 "drifted": preview.drifted,
             }
         )
     else:
         _say_view(view)
-        for refusal in refusals:
-            say(f"apply would refuse it: {refusal}", style="red")
+        for what in lacking:
+            say(f"the daemons of this machine cannot do it: {what}", style="red")
         _warn(change.unclaimed(prepared))
         count = len(preview.difference.files)
         say(

@@ -219,7 +219,10 @@ def ping(
     site: Annotated[str, typer.Argument(help="A site, router or internal address.", autocompletion=places)],
     network: NetworkOption = None,
     count: Annotated[
-        int | None, typer.Option("-c", "--count", min=1, max=100000, help="How many: 5, or at most 100 until direct.")
+        int | None,
+        typer.Option(
+            "-c", "--count", min=1, max=100000, help="How many. Without it: 5, or up to 100 with --until-direct."
+        ),
     ] = None,
     interval: Annotated[float, typer.Option("-i", "--interval", min=0.01, help="Seconds between two.")] = 0.5,
     timeout: Annotated[float, typer.Option("-W", "--timeout", min=0.1, help="Seconds to wait for each.")] = 2.0,

@@ -10,7 +10,7 @@ from dmvpn.render.result import Check
 OWN = ("python3", "-m")  # a checker of ours says what is wrong in words that need no command before them
 
 
-def refusals(checks: Iterable[Check]) -> Iterator[str]:
+def lacking(checks: Iterable[Check]) -> Iterator[str]:
     """What those say already that look at the machine and at no tree."""
     for check in checks:
         if check.argv[:2] == OWN and not any("{tree}" in word for word in check.argv):

@@ -88,33 +88,38 @@ def _site(session: SiteSession | None, peers: tuple[BgpPeer, ...]) -> Iterator[F
 
 
 def _rip(cloud: Cloud, rip: Rip | None, sources: tuple[RipSource, ...]) -> Iterator[Finding]:
-    """RIP has no sessions: a neighbour is there while it tells of its routes."""
+    """RIP has no sessions: a neighbour is there while it tells of its routes. Each family by itself.
+
+    ripngd does not say on which device: whoever ends alike in two clouds of RIP is taken for both.
+    """
     if rip is None:
         return
-    # ripngd does not say on which device: whoever ends alike in two clouds of RIP is taken for both.
-    heard: dict[Address, float] = {
-        address: one.heard_s
-        for one in sources
-        if any((address := overlay_of(one.address, cloud.overlay)) in net for net in cloud.overlay)
-    }
-    limit_s = RIP_UPDATES_MISSED * rip.update_s
-    hubs = {address: hub.router for hub in cloud.hubs for address in hub.overlay}
+    heard: dict[Address, float] = {overlay_of(one.address, cloud.overlay): one.heard_s for one in sources}
+    for overlay in cloud.overlay:
+        if any(own in overlay for own in cloud.addresses):
+            near = {address: age_s for address, age_s in heard.items() if address in overlay}
+            yield from _rip_family(cloud, overlay, near, RIP_UPDATES_MISSED * rip.update_s)
+
+
+def _rip_family(cloud: Cloud, overlay: Network, heard: dict[Address, float], limit_s: float) -> Iterator[Finding]:
+    six, daemon = (", IPv6", "ripngd") if overlay.version == 6 else ("", "ripd")
+    hubs = {address: hub.router for hub in cloud.hubs for address in hub.overlay if address in overlay}
     for address, router in hubs.items():
-        if not any(own.version == address.version for own in cloud.addresses):
-            continue
-        check, age_s = f"RIP with {router}" + (", IPv6" if address.version == 6 else ""), heard.get(address)
+        check, age_s = f"RIP with {router}{six}", heard.get(address)
         if age_s is None or age_s > limit_s:
             what = f"{address} has told of no route" + ("" if age_s is None else f" for {age_s:.0f} s")
-            yield HERE.failed(check, what, f"it needs the tunnel to {router}; then read its log, here and there")
+            fix = f"it needs the tunnel to {router}; then read {daemon}'s log, here and there"
+            yield HERE.failed(check, what, fix)
         else:
             yield HERE.ok(check, f"told of its routes {age_s:.0f} s ago")
     if cloud.role is Role.HUB:
         spokes = {address: age_s for address, age_s in heard.items() if address not in hubs}
         late = [str(address) for address, age_s in spokes.items() if age_s > limit_s]
+        check = f"RIP in {cloud.name}{six}"
         if late:
-            yield HERE.warning(f"RIP in {cloud.name}", f"silent lately: {' '.join(late[:5])}", "look there")
+            yield HERE.warning(check, f"silent lately: {' '.join(late[:5])}", "look there")
         else:
-            yield HERE.ok(f"RIP in {cloud.name}", f"{len(spokes)} spokes tell of their routes")
+            yield HERE.ok(check, f"{len(spokes)} spokes tell of their routes")
 
 
 def _ospf(patient: Patient) -> Iterator[Finding]:

@@ -134,9 +134,9 @@ class View:
     preview: Preview
 
 
-def refusals(prepared: Prepared) -> tuple[str, ...]:
-    """What this machine's daemons cannot do of it, in the words in which apply would refuse it."""
-    return tuple(checking.refusals(check for part in prepared.rendered for check in part.checks))
+def lacking(prepared: Prepared) -> tuple[str, ...]:
+    """What this machine's daemons cannot do of it, in the words in which apply refuses it."""
+    return tuple(checking.lacking(check for part in prepared.rendered for check in part.checks))
 
 
 def preview(prepared: Prepared) -> View:

@@ -5,10 +5,8 @@ from pathlib import Path
 
 from dmvpn.linux import routes, vtysh
 from dmvpn.linux.netlink import Requests, family_of
-from dmvpn.linux.routewatch import OSPF_ROUTES, RIP_ROUTES, RIPNG_ROUTES
+from dmvpn.linux.routewatch import OSPF_ROUTES
 from dmvpn.operations import here, observing
-
-RIP_OF = {4: RIP_ROUTES, 6: RIPNG_ROUTES}
 
 
 def has_routes() -> bool:
@@ -25,7 +23,8 @@ def has_routes() -> bool:
         rip = vtysh.rip_versions(run) & shared
         if not hubs or not sessions or not _ospf_has_come(run, spoken) or not (found.bgp or spoken or rip):
             return False
-        if not all(_kernel_has(RIP_OF[version], frozenset({version})) for version in rip):
+        # Not the kernel's routes: of a family in which no other site has a network there are none.
+        if not rip <= {source.address.version for source in vtysh.rip_sources(run)}:
             return False
     return True
 

@@ -1,7 +1,7 @@
 """Which way bgpd takes when there are several: route-maps between hubs, and between clouds. FRR manual, "Route Maps".
 
 Of one router's own clouds the rank decides, which follows from the file's `bandwidth`: in bgpd by local preference,
-and between bgpd and ospfd, in zebra, by administrative distance.
+and between the daemons, in zebra, by administrative distance; ripngd alone has none but its own 120.
 """
 
 from collections.abc import Iterator

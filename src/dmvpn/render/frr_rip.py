@@ -3,8 +3,8 @@
 It counts hops, and over a mesh every network is as far: what the file says of `bandwidth` RIP cannot know. Of two
 clouds of RIP both are used at once. Split horizon is off: a hub's spokes hear of each other over the device they came
 by, and by each other's address: both daemons keep a next hop on the link they tell of (and heed no route-map that says
-otherwise), so phase 1 cannot be had. A network behind the site's own is RIP's own `route`: redistributed from the
-kernel, a shortcut would take the place of what a neighbour told of the same network.
+otherwise), so phase 1 cannot be had. A network behind the site's own is RIP's own `route`, told whether or not the
+kernel has the way: redistributed from there, a shortcut would take the place of what a neighbour told of its network.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from dmvpn.render import frr_choice, frr_lists
 from dmvpn.render.words import header, word
 
 TIMEOUTS, GARBAGE = 3, 2  # in updates: RFC 2453's and RFC 2080's are 6 and 4
+NOBODY = "dmvpn-nobody"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,10 @@ class Daemon:
     @property
     def file(self) -> str:
         return f"{self.name}.conf"
+
+    @property
+    def filter(self) -> str:
+        return "distribute-list prefix" if self.version == 4 else "ipv6 distribute-list prefix"
 
     @property
     def route_map(self) -> str:
@@ -51,10 +56,11 @@ def spoken(plan: Plan) -> tuple[Daemon, ...]:
     return tuple(daemon for daemon in FAMILIES if daemon.clouds(plan))
 
 
-def conf(plan: Plan, daemon: Daemon = RIPV2) -> str:
+def conf(plan: Plan, daemon: Daemon) -> str:
     """The daemon's file, of a router that needs it."""
     speaking = daemon.clouds(plan)
     lines = [header(plan.network, plan.router, "!"), f"hostname {word(plan.router, 'router')}"]
+    lines += frr_lists.closed(f"{daemon.ip} prefix-list {NOBODY}", ())
     for cloud, _ in speaking:
         lines += [f"interface {word(cloud.device, 'device')}", f" no {daemon.ip} {daemon.rip} split-horizon", "exit"]
     update_s = min(rip.update_s for _, rip in speaking)
@@ -66,8 +72,9 @@ def conf(plan: Plan, daemon: Daemon = RIPV2) -> str:
     lines += [f" distance {min(distances)}"] if distances and daemon.has_distance else []
     lines += [f" network {word(cloud.device, 'device')}" for cloud, _ in speaking]
     for device in frr_lists.served_devices(plan, daemon.version):
-        # The site's networks are told and nobody is met there.
+        # The site's networks are told, and no host of them is believed: passive alone would only say nothing there.
         lines += [f" network {word(device, 'device')}", f" passive-interface {word(device, 'device')}"]
+        lines += [f" {daemon.filter} {NOBODY} in {word(device, 'device')}"]
     lines += [f" route {route.prefix}" for route in plan.routes if route.prefix.version == daemon.version]
     return "\n".join([*lines, "exit", ""])
 

@@ -28,8 +28,7 @@ USED_S = 30
 USED_SIZE = 16384
 
 
-# What IPv6's routers tell each other: RFC 5340 A.1, RFC 2080 2.5. Of the other multicast neighbour discovery has nobody
-# to ask here.
+# RFC 5340 A.1, RFC 2080 2.5.
 ALL_SPF_ROUTERS, ALL_RIP_ROUTERS = "ff02::5", "ff02::9"
 MULTICAST = {"ip": "224.0.0.0/4", "ip6": "ff00::/8"}
 _OTHER = "meta l4proto != gre"
@@ -214,10 +213,13 @@ def _own(plan: Plan) -> list[str]:
 
 
 def _routers_multicast(cloud: Cloud, drop: str) -> list[str]:
-    spoken = [f"{ALL_SPF_ROUTERS} meta l4proto 89"] if cloud.ospf is not None else []
-    spoken += [f"{ALL_RIP_ROUTERS} udp dport 521"] if cloud.rip is not None else []
+    """Copied by dmvpnd: what OSPFv3 and RIPng say to all routers. Other multicast of IPv6 is dropped: a tunnel has
+    nobody whom neighbour discovery could ask.
+    """
     if "ip6" not in _families(cloud):
         return []
+    spoken = [f"{ALL_SPF_ROUTERS} meta l4proto 89"] if cloud.ospf is not None else []
+    spoken += [f"{ALL_RIP_ROUTERS} udp dport 521"] if cloud.rip is not None else []
     return [f"\t\tip6 daddr {one} log group {cloud.multicast_group} {drop}" for one in spoken]
 
 

@@ -72,7 +72,8 @@ def families_without_a_cloud(network: Network) -> Iterator[Problem]:
 
 
 def ripng_comes_last(network: Network) -> Iterator[Problem]:
-    """FRR's ripngd has one administrative distance, 120, which is behind those of all clouds that do without it."""
+    """FRR's ripngd has one administrative distance, 120: that of a tenth cloud (render/frr_choice.py)."""
+    reported: set[str] = set()
     for place in places(network):
         mine = [name for name in network.clouds if name in place.router.tunnels and _has_ipv6(place, name)]
         if not place.ours or not chooses(network, site_clouds(place.site)):
@@ -80,11 +81,11 @@ def ripng_comes_last(network: Network) -> Iterator[Problem]:
         order = sorted(mine, key=lambda name: -(network.clouds[name].bandwidth or 0))
         for index, name in enumerate(order):
             other = next((one for one in order[index + 1 :] if not _is_rip(network, one)), None)
-            if _is_rip(network, name) and other is not None:
-                what = f"{place.name} would take {other} before it for IPv6: FRR's RIP comes last there"
-                fix = f"write a bandwidth below {other}'s, or routing: ospf or bgp"
+            if _is_rip(network, name) and other is not None and name not in reported:
+                reported.add(name)
+                what = f"for IPv6 {place.name} would take {other} before {name}: FRR's ripngd comes last, always"
+                fix = f"give {other} a bandwidth and {name} a lower one, or write routing: ospf or bgp"
                 yield Problem(("clouds", name), what, fix)
-                return
 
 
 def _is_rip(network: Network, cloud: str) -> bool:
