@@ -3,55 +3,20 @@
 from pathlib import Path
 
 import pytest
+from render_frr import beside, files, lines, of
 
 from dmvpn.lab import frr10
 from dmvpn.linux import process
-from dmvpn.network.compile import compile_plan
-from dmvpn.network.loading import load
-from dmvpn.network.plan import Plan, Plane
+from dmvpn.network.plan import Plane
 from dmvpn.render import frr, nftables
 from dmvpn.render.layout import Layout
 
 EXAMPLE = (Path(__file__).parents[2] / "examples" / "ospf6.yaml").read_text()
-TWO_CLOUDS = """
-version: 1
-network: acme
-domain: example.net
-prefixes: [10.0.0.0/8, "fd00::/16"]
-clouds:
-  blue: {overlay: [10.255.1.0/24, "fd00:255:1::/64"], gre-key: 1, bandwidth: 100M}
-  green: {overlay: [10.255.2.0/24, "fd00:255:2::/64"], gre-key: 2, routing: ospf, bandwidth: 10M, redistribute: blue}
-sites:
-  hq:
-    asn: 65000
-    networks: {lan: {port: eth1, prefix: [10.1.0.0/24, "fd00:1:10::/64"]}}
-    routers:
-      hq1:
-        uplinks: {wan: {port: eth0, address: [192.0.2.2/30], gateway: [192.0.2.1]}}
-        tunnels: {blue: {role: hub, address: [10.255.1.1, "fd00:255:1::1"]}}
-        addresses: {lan: [10.1.0.2, "fd00:1:10::2"]}
-      hq2:
-        uplinks: {wan: {port: eth0, address: [192.0.2.6/30], gateway: [192.0.2.5]}}
-        tunnels: {green: {role: hub, address: [10.255.2.1, "fd00:255:2::1"]}}
-        addresses: {lan: [10.1.0.3, "fd00:1:10::3"]}
-"""
-
-
-def lines(plan: Plan, file: str) -> list[str]:
-    (found,) = [one for one in frr.render(plan, Layout(plan.network)).files if str(one.path) == file]
-    return found.text.splitlines()
-
-
-def of(router: str, text: str = EXAMPLE, plane: Plane = Plane.USERSPACE) -> Plan:
-    return compile_plan(load(text, "network.yaml"), router, planes=(plane,))
-
-
-def files(plan: Plan) -> set[str]:
-    return {str(file.path) for file in frr.render(plan, Layout(plan.network)).files}
+TWO_CLOUDS = beside("ospf", ", redistribute: blue")
 
 
 def test_each_family_has_its_daemon() -> None:
-    assert {"ospfd.conf", "ospf6d.conf"} <= files(of("hq1"))
+    assert {"ospfd.conf", "ospf6d.conf"} <= files(of("hq1", EXAMPLE))
     four = EXAMPLE.replace(', "fd00:255:1::1"', "").replace(', "fd00:255:1::11"', "").replace(', "fd00:255:1::12"', "")
     assert "ospf6d.conf" not in files(of("hq1", four))
     six = EXAMPLE.replace("10.255.1.0/24, ", "").replace("10.255.1.1, ", "").replace("10.255.1.11, ", "")
@@ -59,7 +24,7 @@ def test_each_family_has_its_daemon() -> None:
 
 
 def test_networks_of_the_family_are_told_and_no_guests() -> None:
-    told = lines(of("par1"), "ospf6d.conf")
+    told = lines(of("par1", EXAMPLE), "ospf6d.conf")
     assert [line for line in told if line.startswith("interface")] == ["interface delta-blue", "interface eth1"]
     assert told[told.index("interface eth1") :][:4] == [
         "interface eth1",
@@ -68,11 +33,11 @@ def test_networks_of_the_family_are_told_and_no_guests() -> None:
         "exit",
     ]
     assert "ipv6 prefix-list dmvpn-behind seq 5 permit fd00:1:21::/64" in told
-    assert not any("fd00:1:21" in line for line in lines(of("par1"), "ospfd.conf"))
+    assert not any("fd00:1:21" in line for line in lines(of("par1", EXAMPLE), "ospfd.conf"))
 
 
 def test_nothing_but_internal_networks_gets_into_the_kernel() -> None:
-    zebra = lines(of("par1"), "zebra.conf")
+    zebra = lines(of("par1", EXAMPLE), "zebra.conf")
     assert [line for line in zebra if line.startswith("ipv6 prefix-list")] == [
         "ipv6 prefix-list dmvpn-ospf6 seq 5 permit fd00::/16 le 128",
         "ipv6 prefix-list dmvpn-ospf6 seq 10 permit fd00:255:1::/64 le 128",
@@ -96,7 +61,7 @@ def test_what_a_partner_s_bgp_knows_comes_in_and_its_own_goes_out() -> None:
 
 
 def test_on_the_kernel_plane_dmvpnd_copies_what_ospf_says_and_nothing_else_of_ipv6() -> None:
-    plan = of("hq1", plane=Plane.KERNEL)
+    plan = of("hq1", EXAMPLE, Plane.KERNEL)
     (file,) = nftables.render(plan, Layout(plan.network)).files
     chain = file.text.partition("chain own_blue {")[2].partition("\n\t}")[0]
     group = plan.clouds[0].multicast_group
