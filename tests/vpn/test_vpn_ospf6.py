@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from vpn_lab import PLANE, PLANE_AT, Vpn, until, until_nothing
 
+from dmvpn.daemon.control import State
 from dmvpn.doctor.report import Outcome
 from dmvpn.errors import Fault
 from dmvpn.lab import frr10
@@ -212,6 +213,8 @@ def test_who_leaves_takes_both_entries_and_its_ways_along(vpn: Vpn) -> None:
     try:
         gone = ("fd00:255:1::12", "fe80::12")
         until_nothing("osl1's entries", lambda: [one for one in entries(vpn, "hq1") if one in gone], within_s=40)
+        # Just then an operator wants to know who it was.
+        assert {row.name for row in vpn.status("hq1").peers if row.state is not State.DIRECT} == {"osl1"}
         until("osl1's ways", lambda: set(learnt(vpn, "hq1").values()) == {"fe80::11"}, within_s=60)
     finally:
         vpn.start_service("osl1", "charon")

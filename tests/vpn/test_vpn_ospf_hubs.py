@@ -71,6 +71,7 @@ def test_the_hub_that_relays_falls_silent_and_is_taken_again(vpn: Vpn, figure: F
             vpn.lab.impair(f"{hub}.wan", Change(silent=True))
             until("the other hub's ways alone", lambda: relaying not in ways(vpn), within_s=OSPF_DEAD_S / 2)
             flow.until("relayed", within_s=5)
+            flow.lost()
             gap_s = Figures.of(flow.stream.stretch()).longest_gap_s
     finally:
         vpn.lab.heal(f"{hub}.wan")

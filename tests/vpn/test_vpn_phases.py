@@ -11,6 +11,7 @@ import pytest
 from vpn_lab import NETWORKS, PLANE_AT, Figure, Vpn, on_this_kernel, until
 
 from dmvpn.daemon.control import WhyNot
+from dmvpn.linux.pace import patience
 from dmvpn.operations import labs
 
 pytestmark = pytest.mark.lab
@@ -60,7 +61,7 @@ def test_phase_2_finds_the_next_hop_that_routing_names(phase2: Vpn, figure: Figu
     assert "10.1.13.0/24" in phase2.run("par1", "ip", "route", "show", "via", "10.255.1.13").text
     with phase2.flow("paris-pc", "lyon-pc") as flow:
         figure("phase 2: direct after", flow.until("direct", within_s=10))
-        assert flow.lost() == []
+        assert len(flow.lost()) < patience(1), "none, or as many as pass while this machine would send one"
     assert flow.stream.packets[0].relayed
     view = _view(phase2)
     assert (view["state"], view["via"], view["why"]) == ("direct", "lyo1", WhyNot.DIRECT)

@@ -225,10 +225,11 @@ def _hub_peer(node: Node, cloud: str, row: EngineHubRow) -> PeerRow:
 
 
 def _client(node: Node, cloud: str, row: BindingRow) -> PeerRow:
-    claims = node.clouds[cloud].authority.claims(row.nbma) if row.nbma else None
+    authority = node.clouds[cloud].authority
+    claims = authority.claims(row.nbma) if row.nbma else None
     return PeerRow(
         cloud=cloud,
-        name=claims.router if claims else "",
+        name=authority.name(row.nbma) if row.nbma else "",
         overlay=str(row.protocol),
         kind="client",
         state=State.DIRECT if row.bound else State.DOWN,
