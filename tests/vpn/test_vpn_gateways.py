@@ -103,6 +103,8 @@ def test_the_first_router_has_both_and_its_partner_neither(vpn: Vpn) -> None:
     assert [(row.offers, row.usual) for row in vpn.status(FIRST).gateways] == [(200, 200)] * 2
     for version, target in OTHER_SITE.items():
         assert vpn.answers("paris-pc", target), f"IPv{version}"
+    assert {row.bgp for row in vpn.status(FIRST).peers} == {"Established"}, "of both families"
+    assert f"{GATEWAYS[0]}/24 (shared gateway)" in vpn.dmvpn(FIRST, "status").text
     found = {one.check: one for router in (FIRST, SECOND) for one in vpn.examined(router)}
     assert [one for one in found.values() if one.outcome is not Outcome.OK] == []
     assert found[f"BGP with {FIRST} of this site"].what == "established"

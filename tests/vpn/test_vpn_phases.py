@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from vpn_lab import NETWORKS, PLANE_AT, Figure, Vpn, on_this_kernel, until
+from vpn_lab import NETWORKS, PLANE_AT, Figure, Vpn, on_this_kernel, until, until_nothing
 
 from dmvpn.daemon.control import WhyNot
+from dmvpn.lab.stream import Figures
 from dmvpn.linux.pace import patience
 from dmvpn.operations import labs
 
@@ -53,6 +54,22 @@ def test_phase_1_always_relays(phase1: Vpn) -> None:
     view = _view(phase1)
     assert (view["state"], view["via"], view["why"]) == ("via hub", "hq1", WhyNot.PHASE_1)
     assert "why not direct: phase 1" in phase1.dmvpn("par1", "explain", "paris", "lyon").text
+
+
+@pytest.mark.parametrize(("router", "limit_s"), [("hq1", 6.0), ("par1", 3.0)])
+def test_what_a_dead_bgpd_costs_is_known(phase1: Vpn, router: str, limit_s: float, figure: Figure) -> None:
+    """Graceful restart, RFC 4724, as far as FRR keeps to it: docs/routing.md has the figures and why."""
+    with phase1.flow("paris-pc", "lyon-pc", interval_s=0.01) as flow:
+        flow.until("relayed", within_s=5)
+        flow.mark()
+        old = phase1.kill(router, "bgpd")
+        phase1.returned(router, "bgpd", old)
+        until_nothing("its sessions to be back", lambda: phase1.unsettled(router), within_s=30)
+        flow.until("relayed", within_s=20)
+        flow.lost()
+        gap_s = Figures.of(flow.stream.stretch()).longest_gap_s
+    figure(f"bgpd of {router} killed: longest gap", gap_s)
+    assert gap_s < patience(limit_s)
 
 
 @pytest.mark.both_planes(vm_is_wide=True)

@@ -116,6 +116,10 @@ def test_a_shortcut_takes_the_place_of_nothing_that_rip_was_told(vpn: Vpn, versi
     assert pings(vpn, version) >= 4, "the first one may be what asks for the next hop"
 
 
+def test_what_no_hub_relays_is_not_said_to_go_by_one(vpn: Vpn) -> None:
+    assert vpn.dmvpn("par1", "ping", "10.1.1.10", "-c", "2").text.splitlines()[-1] == "2 sent, 0 lost, direct"
+
+
 def test_each_family_has_its_table_in_ciscos_columns(vpn: Vpn) -> None:
     _, four, six = re.split(r"Interface: echo-blue, IPv[46] NHRP Details\n", vpn.dmvpn("hq1", "show", "dmvpn").text)
     assert ("10.255.1.11" in four, "fd00:255:1::11" in four) == (True, False)
@@ -148,11 +152,13 @@ def test_a_change_of_networks_behind_a_site_restarts_no_daemon(vpn: Vpn) -> None
 
 
 def test_a_hub_that_speaks_no_rip_is_missed(vpn: Vpn) -> None:
+    missed = "hq1 (fd00:255:1::1) told of no route by RIP lately; run: dmvpn doctor"
     vpn.stop_service("hq1", "ripngd")
     try:
         silent = "RIP with hq1, IPv6"
         until("it is missed", lambda: silent in ill(vpn, "par1"), within_s=90)
         assert "RIP with hq1" not in ill(vpn, "par1")
+        until("and in the status", lambda: missed in vpn.dmvpn("par1", "status").text, within_s=60)
     finally:
         vpn.start_service("hq1", "ripngd")
     until("RIPng's ways", lambda: brought(vpn, "par1", 6), within_s=LEARNT_S)

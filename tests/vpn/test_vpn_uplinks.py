@@ -76,6 +76,10 @@ def test_a_silent_isp_is_left_within_seconds_and_taken_back_before_it_is_needed(
             assert beside.lost() == [], "nothing of what goes over other uplinks"
             assert _default(vpn) == ["203.0.113.1"]
             assert vpn.dmvpn("par1", "status").status == 3
+            explained = vpn.json("par1", "explain", "paris", "hq")[0]["steps"]
+            assert [one["what"] for one in explained if one["layer"] == "UNDERLAY"] == [
+                "uplink isp2 is up, isp1 is offline"
+            ]
             # Peers know where it is now, and BGP has noticed nothing.
             assert _endpoint_at_hub(vpn) == "203.0.113.2"
             assert all(one["state"] == "Established" for one in vpn.status("par1").bgp)

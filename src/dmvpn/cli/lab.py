@@ -207,7 +207,7 @@ def run(
         raise typer.Exit(machines.run_scenario(scenario, name, as_json=as_json, report=story.hear))
     status = labs.run_scenario(scenario, name, story.hear)
     if report is not None:
-        labs.write_report(report, story.page(f"dmvpn lab run {scenario}"))
+        labs.write_report(report, story.page(f"dmvpn lab run {scenario} --report {report}"))
     if as_json:
         say_json(story.record)
     raise typer.Exit(status)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, TypeVar
 
+from dmvpn.daemon import uplink_views
 from dmvpn.daemon.cloud import Cloud
 from dmvpn.daemon.control import PathView, State, Step, WhyNot
 from dmvpn.daemon.nat_reasons import no_security
@@ -196,7 +197,12 @@ def _steps(
 def _underlay(node: Node, cloud: Cloud) -> Step:
     uplinks = [uplink for uplink in node.settings.uplinks if uplink.name in cloud.settings.uplinks]
     up = [uplink.name for uplink in uplinks if (link := node.routewatch.link(uplink.device)) is not None and link.up]
+    # Where nobody watches them they are online as long as their devices are up.
+    states = {row.name: row.state for row in node.uplinks.rows({})}
+    away = {name: states[name] for name in up if name in states and states[name] not in uplink_views.UP}
+    up = [name for name in up if name not in away]
     what = f"uplink {', '.join(up)} is up" if up else f"no uplink of {cloud.settings.name} is up"
+    what += "".join(f", {name} is {state}" for name, state in away.items())
     return Step(node.settings.router, "UNDERLAY", good=bool(up), what=what)
 
 

@@ -21,7 +21,7 @@ def troubles(node: Node, uplinks: tuple[UplinkRow, ...]) -> list[Trouble]:
     """One of several that is down is a warning, all of them are the site's end."""
     down = [row for row in uplinks if row.state not in UP]
     severity = SEVERE if len(down) == len(uplinks) else WARNING
-    found = [Trouble(severity, f"uplink {row.name} is {row.state} ({row.why})", "dmvpn status") for row in down]
+    found = [Trouble(severity, f"uplink {row.name} is {row.state} ({row.why})", "dmvpn doctor") for row in down]
     if node.uplinks.trouble:
         found.append(Trouble(SEVERE, f"uplinks: {node.uplinks.trouble}", "ip rule; ip route"))
     return found

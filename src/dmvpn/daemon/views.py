@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from dmvpn.daemon import ospf, paper_troubles, shared_gateways, uplink_views
+from dmvpn.daemon import paper_troubles, shared_gateways, silent_hubs, uplink_views
 from dmvpn.daemon.bgp import refusals, sessions
 from dmvpn.daemon.cloud import Cloud
 from dmvpn.daemon.control import (
@@ -56,7 +56,7 @@ async def status(node: Node) -> NodeStatus:
     peers = tuple(row for name, view in seen.items() for row in _peers(node, name, view))
     spoken = {str(one["address"]): str(one["state"]) for one in bgp}
     troubles = [*_paper_troubles(node), *_troubles(node, hubs, peers), *bgp_trouble]
-    troubles += await ospf.troubles(node)
+    troubles += await silent_hubs.troubles(node)
     uplinks = uplink_views.rows(node)
     troubles += uplink_views.troubles(node, uplinks)
     rules = node.rules.view()
@@ -71,7 +71,7 @@ async def status(node: Node) -> NodeStatus:
         aes=kernel_facts.has_aes(),
         clouds=tuple(_cloud(node, cloud, seen[name], refused.get(name, {})) for name, cloud in node.clouds.items()),
         hubs=hubs,
-        peers=tuple(replace(row, bgp=spoken.get(row.overlay, "")) for row in peers),
+        peers=tuple(replace(row, bgp=_spoken(row, spoken)) for row in peers),
         cache=tuple(row for name, view in seen.items() for row in _cache(node.clouds[name], view)),
         bgp=bgp,
         guards=guards,
@@ -201,6 +201,11 @@ def _way_to_hub(row: EngineHubRow, standing: Up | None) -> State:
     if row.is_up and standing is not None:
         return State.DIRECT
     return State.DOWN if row.state is HubState.REFUSED else State.CONNECTING
+
+
+def _spoken(row: PeerRow, states: Mapping[str, str]) -> str:
+    """The session with it; of both families where they differ."""
+    return ", ".join(dict.fromkeys(states[one] for one in row.overlay.split() if one in states))
 
 
 def _hub_peer(node: Node, cloud: str, row: EngineHubRow) -> PeerRow:

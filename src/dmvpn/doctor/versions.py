@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from dmvpn.doctor.patient import Patient
 from dmvpn.doctor.report import At, Finding, Layer
 from dmvpn.errors import Fault
-from dmvpn.linux import process
-from dmvpn.network.plan import Plane
+from dmvpn.linux import frr_release, process
+from dmvpn.network.plan import Plan, Plane
+from dmvpn.render import frr
 
 HERE = At(Layer.SYSTEM)
 Version = tuple[int, ...]
@@ -80,6 +81,17 @@ def versions(known: tuple[Bug, ...]) -> Iterator[Finding]:
             yield HERE.not_looked_at(floor.name, "does not tell its version")
             continue
         yield judged(floor, found, known)
+
+
+def lacking(plan: Plan) -> Iterator[Finding]:
+    """What the file asks of FRR's daemons and this release does not do: `apply` refused it, or FRR changed since."""
+    for word in frr.asked(plan):
+        try:
+            what = frr_release.lacking(word)
+        except Fault:
+            return  # no zebra at all: said above
+        if what:
+            yield HERE.failed(f"FRR for {word}", what, "see docs/routing.md")
 
 
 def judged(floor: Floor, found: Version, known: tuple[Bug, ...]) -> Finding:

@@ -152,15 +152,15 @@ def rip_versions(run: Path) -> frozenset[int]:
     return frozenset(version for version, (daemon, _) in _RIP_DAEMONS.items() if is_served(run, daemon))
 
 
-def rip_sources(run: Path) -> tuple[RipSource, ...]:
+def rip_sources(run: Path, limit_s: float = _LIMIT_S) -> tuple[RipSource, ...]:
     """Of an instance's ripd and ripngd, which forget them after three minutes; none without them. Raises Fault."""
-    return tuple(source for version in sorted(rip_versions(run)) for source in _rip_sources(run, version))
+    return tuple(source for version in sorted(rip_versions(run)) for source in _rip_sources(run, version, limit_s))
 
 
-def _rip_sources(run: Path, version: int) -> Iterator[RipSource]:
+def _rip_sources(run: Path, version: int, limit_s: float) -> Iterator[RipSource]:
     daemon, command = _RIP_DAEMONS[version]
     argv = ("vtysh", "--vty_socket", str(run), "-d", daemon, "-c", command)
-    _, _, text = process.run(argv, timeout_s=_LIMIT_S, package="frr").text.partition("Routing Information Sources:")
+    _, _, text = process.run(argv, timeout_s=limit_s, package="frr").text.partition("Routing Information Sources:")
     for row in _RIP_SOURCE.finditer(text):
         with suppress(ValueError):
             yield RipSource(ip_address(row[1]), int(row[2]) * 3600 + int(row[3]) * 60 + int(row[4]))

@@ -1,6 +1,6 @@
 """The links of this router as they are now: bonds, uplinks, networks, and where each address is from."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +10,7 @@ from dmvpn.linux import netstate_file, networkd
 from dmvpn.linux.netstate_facts import LinkFacts
 from dmvpn.linux.netstate_file import DeviceAddress
 from dmvpn.linux.netstate_kernel import Kernel
-from dmvpn.network.plan import Bond, Plan, Uplink
+from dmvpn.network.plan import Address, Bond, Interface, Plan, Uplink
 from dmvpn.operations import reading
 from dmvpn.operations.here import Here
 
@@ -23,6 +23,7 @@ class Origin(StrEnum):
     DHCP = "dhcp"
     AUTOCONF = "autoconf"
     PPP = "ppp"
+    SHARED = "shared gateway"
     OTHER = "not of this network"
 
 
@@ -100,11 +101,11 @@ def rows_of(
     found += [_uplink(uplink, made, links, addresses) for uplink in plan.uplinks]
     own = {lan.name: {one.address for one in plan.lans if one.name == lan.name} for lan in plan.lans}
     devices = {lan.name: lan.device for lan in plan.lans}
+    shared = {gateway.address.ip for gateway in (plan.vrrp.gateways if plan.vrrp is not None else ())}
     for name, static in own.items():
         device = devices[name]
         seen = tuple(
-            AddressRow(str(row.address), Origin.STATIC if row.address in static else Origin.OTHER)
-            for row in _on(device, addresses)
+            AddressRow(str(row.address), _whose(row.address, static, shared)) for row in _on(device, addresses)
         )
         found.append(_row(f"network {name}", device, made, links, seen))
     return tuple(found)
@@ -189,6 +190,12 @@ def _uplink(
     return LinkRow(
         what, row.device, row.condition, row.mtu_octets, row.ours, seen, (), f"{what}: no address from {waits} yet"
     )
+
+
+def _whose(address: Interface, static: Collection[Interface], shared: Collection[Address]) -> Origin:
+    if address in static:
+        return Origin.STATIC
+    return Origin.SHARED if address.ip in shared else Origin.OTHER
 
 
 def _origin(uplink: Uplink, row: DeviceAddress) -> Origin:

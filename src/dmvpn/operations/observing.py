@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from dmvpn.daemon.control import GatewayRow, NodeStatus, PathView, PeerRow, State, UplinkRow, WhyNot, ask
 from dmvpn.errors import Fault, WrongInput
 from dmvpn.linux.echo import Echo, Pinger
-from dmvpn.linux.link_local import link_local_of
+from dmvpn.linux.link_local import overlay_of
 from dmvpn.linux.netlink import Requests
 from dmvpn.linux.route_lookup import lookup
 from dmvpn.linux.routes import is_shortcut
@@ -203,7 +203,7 @@ def ping(here: Here, name: str, *, count: int, interval_s: float, timeout_s: flo
     requests = Requests()
     try:
         for sequence in range(1, count + 1):
-            way_out = _way_out(requests, target)
+            way_out = _way_out(requests, target, own)
             try:
                 pinger.send(sequence)
             except Fault as fault:
@@ -239,14 +239,17 @@ def way_back(ttl: int) -> str:
     return "via hub" if hops == 1 else f"via {hops} routers"
 
 
-def _way_out(requests: Requests, place: Place) -> str:
+def _way_out(requests: Requests, place: Place, own: Plan) -> str:
+    """By a hub, or by nobody in between: a hub is the only one who relays."""
     row = lookup(requests, place.target)
     if row is None:
         return "no route"
-    # OSPFv3 calls the router by its link-local address.
-    if is_shortcut(row) or row.gateway in (None, place.target, place.overlay, link_local_of(place.overlay)):
+    cloud = next((one for one in own.clouds if one.device == row.device), None)
+    if cloud is None or is_shortcut(row) or row.gateway is None:
         return "direct"
-    return "via hub"
+    gateway = overlay_of(row.gateway, cloud.overlay)  # OSPFv3 and RIPng call a router by its link-local address
+    hubs = {address for hub in cloud.hubs for address in hub.overlay}
+    return "via hub" if gateway in hubs and gateway != place.overlay else "direct"
 
 
 def _own_plan(here: Here) -> Plan:

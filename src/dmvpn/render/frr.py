@@ -63,11 +63,17 @@ def _file_check(file: File) -> Check:
     return Check(("vtysh", "-C", "-f", f"{{tree}}/{file.path}"), package="frr")
 
 
+def asked(plan: Plan) -> tuple[str, ...]:
+    """What not every FRR can do, in the words of dmvpn.linux.frr_release."""
+    return (
+        *(("ospf6",) if frr_ospf.OSPFV3 in frr_ospf.spoken(plan) else ()),
+        *(daemon.rip for daemon in frr_rip.spoken(plan)),
+    )
+
+
 def _release_checks(plan: Plan) -> Iterator[Check]:
-    """What not every FRR can do, before it meets a line that it does not know."""
-    words = ["ospf6"] if frr_ospf.OSPFV3 in frr_ospf.spoken(plan) else []
-    words += [daemon.rip for daemon in frr_rip.spoken(plan)]
-    if words:
+    """Before it meets a line that it does not know."""
+    if words := asked(plan):
         yield Check(("python3", "-m", FRR_RELEASE, "check", *words), package="opendmvpn")
 
 

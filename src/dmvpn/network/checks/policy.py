@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from dmvpn.errors import Problem
+from dmvpn.firewall.catalogue import SERVICES
 from dmvpn.firewall.policy import FIREWALL
 from dmvpn.network.checks.references import unknown
 from dmvpn.network.model import Network
@@ -59,10 +60,16 @@ def zone_members(network: Network) -> Iterator[Problem]:
                     yield unknown((*key, word, index), kind, one, sorted(known))
 
 
+_BUILT_IN = frozenset(service.name for service in SERVICES)
+
+
 def service_definitions(network: Network) -> Iterator[Problem]:
     policy = network.policy or Policy()
     for name, service in policy.services.items():
         yield from _definition(("policy", "services", name), service)
+        if name in _BUILT_IN:
+            what = f"{name} is a service that we know already, and every rule means this one now"
+            yield Problem(("policy", "services", name), what, "give it a name of its own", warning=True)
 
 
 def _definition(key: Key, service: PolicyService) -> Iterator[Problem]:

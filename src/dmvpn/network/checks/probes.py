@@ -89,6 +89,17 @@ def probe_times(network: Network) -> Iterator[Problem]:
             yield Problem((*key, "probe", "timeout"), what, fix, warning=True)
 
 
+def probe_majorities(network: Network) -> Iterator[Problem]:
+    """A round that needs few answers, and no share of loss: an ISP that loses most packets is as good as any."""
+    for _place, _name, uplink, key in _uplinks(network):
+        times = uplink.probe
+        lax = times.max_loss is None or times.max_loss >= 1
+        if uplink.probes and lax and times.answers * 2 < times.attempts:
+            lost = 1 - times.answers / times.attempts
+            what = f"{times.answers} answers of {times.attempts} are enough, so it stays while it loses {lost:.0%}"
+            yield Problem((*key, "probe", "answers"), what, "ask for more than half, or write max-loss", warning=True)
+
+
 def probes_missing(network: Network) -> Iterator[Problem]:
     """Where another uplink could take over, one that nobody asks is up as long as its cable is."""
     for place, name, uplink, key in _uplinks(network):
@@ -135,4 +146,4 @@ def _uplinks(network: Network) -> Iterator[tuple[Place, str, Uplink, Key]]:
                 yield place, name, uplink, (*place.key, "uplinks", name)
 
 
-CHECKS = (probe_targets, probe_counts, probe_times, probes_missing, probes_of_none, uplink_weights)
+CHECKS = (probe_targets, probe_counts, probe_times, probe_majorities, probes_missing, probes_of_none, uplink_weights)

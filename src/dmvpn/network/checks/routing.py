@@ -84,7 +84,7 @@ def ripng_comes_last(network: Network) -> Iterator[Problem]:
             if _is_rip(network, name) and other is not None and name not in reported:
                 reported.add(name)
                 what = f"for IPv6 {place.name} would take {other} before {name}: FRR's ripngd comes last, always"
-                fix = f"give {other} a bandwidth and {name} a lower one, or write routing: ospf or bgp"
+                fix = f"give {name} less bandwidth than {other}, or write routing: ospf or bgp"
                 yield Problem(("clouds", name), what, fix)
 
 
@@ -94,6 +94,14 @@ def _is_rip(network: Network, cloud: str) -> bool:
 
 def _has_ipv6(place: Place, cloud: str) -> bool:
     return any(address.version == 6 for address in place.router.tunnels[cloud].address)
+
+
+def rip_asks_for_no_bfd(network: Network) -> Iterator[Problem]:
+    """FRR's bgpd and ospfd tell bfdd whom to watch; its ripd and ripngd do not."""
+    for name, cloud in network.clouds.items():
+        if _is_rip(network, name) and cloud.bfd is not None:
+            what = f"cloud {name} is routed by RIP, which asks for no BFD: nobody would be watched"
+            yield Problem(("clouds", name, "bfd"), what, "remove it, or write routing: ospf or bgp")
 
 
 def rip_names_spokes(network: Network) -> Iterator[Problem]:
@@ -236,6 +244,7 @@ CHECKS = (
     routed_families,
     families_without_a_cloud,
     rip_names_spokes,
+    rip_asks_for_no_bfd,
     ripng_comes_last,
     redistribution,
     redistribution_has_a_place,

@@ -11,6 +11,15 @@ from dmvpn.network.plan import Protocol
 from dmvpn.network.vouched import IN_CLEAR, is_encrypted
 from dmvpn.network.wording import nearest
 
+# MODP of 1024 bits and below, hashes that collide, ciphers of 64-bit blocks.
+WEAK = frozenset(
+    {"des", "3des", "md5", "prfmd5", "modp768", "modp1024", "modp1024s160"}
+    | {f"blowfish{bits}" for bits in ("", 128, 192, 256)}
+    | {"cast128"}
+)
+
+WEAK_IN_IKE = frozenset({"sha1", "sha", "prfsha1"})
+
 
 def esp_proposals(network: Network) -> Iterator[Problem]:
     """The MTU depends on the cipher, so every cipher must be a known one."""
@@ -30,6 +39,19 @@ def esp_proposals(network: Network) -> Iterator[Problem]:
             what = f"{profile.esp} does not protect integrity"
             words = ", ".join(INTEGRITY_OCTETS)
             yield Problem(key, what, f"use an AEAD cipher such as aes256gcm16, or add one of {words}")
+
+
+def weak_proposals(network: Network) -> Iterator[Problem]:
+    """RFC 8247 and RFC 8221 advise against them, or (HMAC-SHA1 in IKE) keep them for old peers alone."""
+    for name, profile in network.crypto.items():
+        for word, proposal in (("ike", profile.ike), ("esp", profile.esp)):
+            known = WEAK if word == "esp" else WEAK | WEAK_IN_IKE
+            weak = [part for part in proposal.lower().split("-") if part in known]
+            if weak:
+                fix = "use aes256gcm16-prfsha384-ecp384 (esp: aes256gcm16) unless a peer cannot"
+                yield Problem(
+                    ("crypto", name, word), f"{', '.join(weak)}: too weak for what is built today", fix, warning=True
+                )
 
 
 def ours_use_aead(network: Network) -> Iterator[Problem]:
@@ -107,4 +129,4 @@ def _is_encrypted(network: Network, place: Place) -> bool:
     return any(is_encrypted(network.clouds[name]) for name in place.router.tunnels if name in network.clouds)
 
 
-CHECKS = (esp_proposals, ours_use_aead, one_profile_a_router, claims, network_ports)
+CHECKS = (esp_proposals, weak_proposals, ours_use_aead, one_profile_a_router, claims, network_ports)

@@ -10,6 +10,7 @@ from dmvpn.network.services_model import DnsZone, Record, Services
 from dmvpn.network.source import Key
 
 KINDS = ("a", "aaaa", "mx", "cname", "ns", "srv", "txt", "ptr")
+INTERNET = "internet"  # the zone of the uplinks
 POINTERS = ("mx", "cname", "ns", "srv")
 
 
@@ -86,4 +87,13 @@ def _services(network: Network) -> Iterator[tuple[Key, str, Services]]:
         yield (*place.key, "services"), place.name, place.router.services
 
 
-CHECKS = (dhcp, dns_zones)
+def open_to_all(network: Network) -> Iterator[Problem]:
+    """Resolvers and time servers that answer everybody are what others flood their victims with."""
+    for key, who, services in _services(network):
+        for word, what, service in (("dns", "name server", services.dns), ("ntp", "time server", services.ntp)):
+            if service is not None and INTERNET in service.zones:
+                said = f"the {what} of {who} answers the whole Internet, which floods others by it"
+                yield Problem((*key, word, "zones"), said, f"remove {INTERNET}", warning=True)
+
+
+CHECKS = (dhcp, dns_zones, open_to_all)
