@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from test_checks import EXAMPLES, FAILED, GOOD, WARNING, bgp_peer, patient, status
 
-from dmvpn.doctor import gateways, routing
+from dmvpn.doctor import gateways, routing, versions
 from dmvpn.doctor.patient import Passage, Target
 from dmvpn.doctor.policy import policy
 from dmvpn.doctor.report import Outcome
+from dmvpn.linux import frr_release
 from dmvpn.linux.vtysh import BgpPeer, RipSource
 from dmvpn.network.plan import Plan
 from dmvpn.operations import reading
@@ -129,3 +130,12 @@ def test_what_the_policy_does_with_a_ping_to_the_destination_is_told_for_each_ne
     assert WARNING in told.values()
     assert list(passages(plan, replace(target, router="par1"))) == []
     assert all(isinstance(one, Passage) and one.by for one in found.values())
+
+
+def test_what_this_frr_lacks_for_the_file_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FRR may have become another one since `apply`."""
+    monkeypatch.setattr(frr_release, "lacking", lambda word: f"no {word} any more" if word == "ripng" else "")
+    found = list(versions.lacking(patient(asked_of_frr=("rip", "ripng"))))
+    assert [(one.check, one.what, one.outcome) for one in found] == [
+        ("FRR for ripng", "no ripng any more", Outcome.FAILED)
+    ]

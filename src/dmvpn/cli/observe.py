@@ -13,10 +13,9 @@ from dmvpn.daemon.wire import to_wire
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dmvpn.daemon.control import CacheRow
     from dmvpn.operations.change import Standing
     from dmvpn.operations.linkage import LinkRow
-    from dmvpn.operations.observing import GatewayRow, UplinkRow
+    from dmvpn.operations.observing import CacheRow, GatewayRow, UplinkRow
 
 NetworkOption = Annotated[
     str | None, typer.Option("--network", help="Which network, if this machine has several.", autocompletion=networks)

@@ -20,7 +20,7 @@ from dmvpn.errors import Fault
 
 EXAMINATIONS: tuple[tuple[Layer, Callable[[Patient], Iterator[Finding]]], ...] = (
     (Layer.SYSTEM, lambda patient: versions(bugs(patient))),
-    (Layer.SYSTEM, lambda patient: lacking(patient.plan)),
+    (Layer.SYSTEM, lacking),
     (Layer.SYSTEM, clock),
     (Layer.UNDERLAY, underlay),
     (Layer.TUNNEL, tunnel),

@@ -72,3 +72,4 @@ class Patient:
     applied: datetime | None  # when the revision in force was written, by this machine's clock then
     target: Target | None = None
     passages: tuple[Passage, ...] = ()
+    asked_of_frr: tuple[str, ...] = ()  # dmvpn.linux.frr_release has the words

@@ -9,8 +9,7 @@ from dmvpn.doctor.patient import Patient
 from dmvpn.doctor.report import At, Finding, Layer
 from dmvpn.errors import Fault
 from dmvpn.linux import frr_release, process
-from dmvpn.network.plan import Plan, Plane
-from dmvpn.render import frr
+from dmvpn.network.plan import Plane
 
 HERE = At(Layer.SYSTEM)
 Version = tuple[int, ...]
@@ -83,9 +82,9 @@ def versions(known: tuple[Bug, ...]) -> Iterator[Finding]:
         yield judged(floor, found, known)
 
 
-def lacking(plan: Plan) -> Iterator[Finding]:
+def lacking(patient: Patient) -> Iterator[Finding]:
     """What the file asks of FRR's daemons and this release does not do: `apply` refused it, or FRR changed since."""
-    for word in frr.asked(plan):
+    for word in patient.asked_of_frr:
         try:
             what = frr_release.lacking(word)
         except Fault:

@@ -23,7 +23,7 @@ from dmvpn.network.plan import Cloud, Plan, Plane
 from dmvpn.operations import keeping, observing, reading
 from dmvpn.operations.here import Here
 from dmvpn.operations.reading import NetworkFile
-from dmvpn.render import nft_policy
+from dmvpn.render import frr, nft_policy
 from dmvpn.render.interfaces import FILE as STATE_FILE
 from dmvpn.render.nftables import FILE as RULES_FILE
 from dmvpn.render.nftables import table
@@ -73,6 +73,7 @@ def _patient(here: Here, destination: str | None, announce: Callable[[str], None
         now=datetime.now(UTC),
         applied=_written(current / STATE_FILE),
         target=target,
+        asked_of_frr=frr.asked(plan),
         passages=() if target is None else tuple(passages(plan, target)),
     )
 

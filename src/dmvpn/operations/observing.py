@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from dmvpn.daemon.control import GatewayRow, NodeStatus, PathView, PeerRow, State, UplinkRow, WhyNot, ask
+from dmvpn.daemon.control import CacheRow, GatewayRow, NodeStatus, PathView, PeerRow, State, UplinkRow, WhyNot, ask
 from dmvpn.errors import Fault, WrongInput
 from dmvpn.linux.echo import Echo, Pinger
 from dmvpn.linux.link_local import overlay_of
@@ -25,6 +25,7 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 __all__ = [
+    "CacheRow",
     "GatewayRow",
     "NodeStatus",
     "PathView",
