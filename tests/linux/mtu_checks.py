@@ -8,11 +8,12 @@ from pathlib import Path
 
 from ipsec_pair import run
 from mtu_pair import OVERLAY, TRANSPORT, UNDERLAY, Pair, set_mtu
-from mtu_table import Way
+from mtu_table import ESPS, IN_A_PROCESSOR, Way
 
-from dmvpn.linux import namespaces
+from dmvpn.linux import kernel_facts, namespaces
 from dmvpn.linux.pace import patience
 from dmvpn.linux.path_probe import EchoProber, Outcome, Probe
+from dmvpn.network.plan import Plane
 
 _DEVICE = "gre1"
 _WIDE = 9000
@@ -45,6 +46,28 @@ def lead(found: Pair, way: Way) -> None:
         do("ip", "neigh", "replace", OVERLAY[1 - end], "lladdr", addresses[1 - end], "dev", _DEVICE, "nud", "permanent")
         # As transport_routes.py has it; without a limit the tunnel's MTU would limit its own outer packets.
         do("ip", "route", "replace", f"{TRANSPORT[1 - end]}/32", "dev", _DEVICE, "src", TRANSPORT[end], "mtu", "65520")
+
+
+def ready(found: Pair, way: Way) -> None:
+    """What a way needs besides charon."""
+    if way.plane is Plane.KERNEL:
+        tunnels(found)
+        lead(found, way)
+
+
+def proposals(way: Way) -> Iterator[str]:
+    """Those that this machine's charon has; each is the pair's only child while it is used."""
+    for esp in ESPS:
+        if way.plane is Plane.KERNEL or esp not in IN_A_PROCESSOR or kernel_facts.has_aes():
+            yield esp
+
+
+def child(found: Pair, way: Way, esp: str) -> None:
+    found.child(esp, mode="tunnel" if way.tunnel_mode else "transport", encap=way.udp)
+
+
+def check(found: Pair, way: Way, esp: str, underlay: int) -> None:
+    (check_kernel if way.plane is Plane.KERNEL else check_userspace)(found, way, esp, underlay)
 
 
 def check_kernel(found: Pair, way: Way, esp: str, underlay: int) -> None:

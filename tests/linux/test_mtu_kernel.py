@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from mtu_checks import check_kernel, lead, namespace, tunnels
+from mtu_checks import check, check_kernel, child, lead, namespace, proposals, ready, tunnels
 from mtu_pair import Pair, pair
 from mtu_table import ESPS, UNDERLAYS, WAYS, Way
 
@@ -52,11 +52,11 @@ def test_the_mtu_is_the_largest_that_stays_one_packet(pairs: Callable[[int], Pai
             check_kernel(found, way, esp, underlay)
 
 
-def test_a_vlan_leaves_the_mtu_as_it_is(tmp_path: Path) -> None:
-    """Its tag is outside what Ethernet counts."""
-    way = Way(Plane.KERNEL)
-    with namespace(), pair(tmp_path, way.plane, vlan=VLAN) as found:
-        tunnels(found)
-        lead(found, way)
-        found.child(ESPS[0], encap=True)
-        check_kernel(found, way, ESPS[0], 1500)
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_vlan_leaves_the_mtu_as_it_is(tmp_path: Path, way: Way) -> None:
+    """Its tag is outside what Ethernet counts: for every cipher, on both planes."""
+    with namespace(), pair(tmp_path, way.plane, way.family, vlan=VLAN) as found:
+        ready(found, way)
+        for esp in proposals(way):
+            child(found, way, esp)
+            check(found, way, esp, 1500)

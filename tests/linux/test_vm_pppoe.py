@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from mtu_checks import check_kernel, check_userspace, lead, namespace, tunnels
-from mtu_pair import ETH_P_ALL, pair
-from mtu_table import ESPS, IN_A_PROCESSOR, WAYS, Way
-from pppoe_session import concentrator, until
+from ipsec_pair import wait_for
+from mtu_checks import check, child, namespace, proposals, ready
+from mtu_pair import ETH_P_ALL, UNDERLAY, pair
+from mtu_table import ESPS, WAYS, Way
+from pppoe_session import LIMIT_S, concentrator, until
 from pppoe_session import session as pppoe
 from rendered_unit import RenderedUnit
 
-from dmvpn.linux import kernel_facts
 from dmvpn.network.plan import Plane
 
 pytestmark = [pytest.mark.vm, pytest.mark.wide]
@@ -77,20 +77,33 @@ def test_the_mtu_of_1492_is_the_largest_that_stays_one_packet_in_a_session(tmp_p
     with namespace(), pair(tmp_path, way.plane, pppoe=True) as found:
         mtu = json.loads(subprocess.check_output(("ip", "-j", "link", "show", found.device)))[0]["mtu"]
         assert mtu == 1492
-        if way.plane is Plane.KERNEL:
-            tunnels(found)
-            lead(found, way)
-        for esp in ESPS:
-            if way.plane is Plane.USERSPACE and esp in IN_A_PROCESSOR and not kernel_facts.has_aes():
-                continue
-            found.child(esp, mode="tunnel" if way.tunnel_mode else "transport", encap=way.udp)
+        ready(found, way)
+        for esp in proposals(way):
+            child(found, way, esp)
             with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL)) as cable:
                 cable.bind(("e0", ETH_P_ALL))  # the others are not shown what is sent
-                (check_kernel if way.plane is Plane.KERNEL else check_userspace)(found, way, esp, mtu)
+                check(found, way, esp, mtu)
                 frames = sent(cable)
             computed = way.underlay_octets(esp, way.mtu_octets(esp, mtu))
             assert computed + HEADERS_OCTETS in frames, f"{way}, {esp}: {frames}"
             assert max(frames) <= 1500
+
+
+@pytest.mark.parametrize("plane", Plane, ids=str)
+def test_what_goes_over_a_session_goes_on_when_it_is_made_anew(tmp_path: Path, ip: Run, plane: Plane) -> None:
+    """The same address by another device: SAs and tunnels are of addresses alone."""
+    way = Way(plane)
+    with namespace(), pair(tmp_path, way.plane, pppoe=True) as found:
+        ready(found, way)
+        child(found, way, ESPS[0])
+        check(found, way, ESPS[0], 1492)
+        index = json.loads(ip("-j", "link", "show", found.device))[0]["ifindex"]
+        ip("link", "set", "e0", "down")
+        wait_for(lambda: found.device not in ip("link"), "the session's end", LIMIT_S)
+        ip("link", "set", "e0", "up")
+        wait_for(lambda: UNDERLAY[4][0] in ip("-4", "address"), "the session again", LIMIT_S)
+        assert json.loads(ip("-j", "link", "show", found.device))[0]["ifindex"] != index
+        check(found, way, ESPS[0], 1492)
 
 
 def sent(cable: socket.socket) -> list[int]:

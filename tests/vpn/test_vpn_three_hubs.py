@@ -21,6 +21,14 @@ def test_every_hub_has_the_spokes_network_by_the_spoke_itself(vpn: Vpn) -> None:
         assert vpn.answers(hub, HOST)
 
 
+def test_by_another_hub_a_way_counts_as_longer(vpn: Vpn) -> None:
+    """The page's `set metric +100`: the hub that a spoke called is taken."""
+    paths = {path["peer"]["peerId"]: path for path in vpn.vtysh("hub1", f"show bgp ipv4 unicast {LAN} json")["paths"]}
+    assert set(paths) == {SPOKE, HUBS["hub2"], HUBS["hub3"]}
+    assert {paths[HUBS[hub]]["metric"] for hub in ("hub2", "hub3")} == {100}
+    assert (paths[SPOKE].get("metric", 0), paths[SPOKE]["bestpath"]["overall"]) == (0, True)
+
+
 def test_a_hub_without_a_path_to_the_second_reaches_its_spoke_by_the_third(vpn: Vpn, figure: Figure) -> None:
     cut = (("par1", "hub1"), ("par1", "hub3"), ("hub1", "hub2"))
     began = time.monotonic()

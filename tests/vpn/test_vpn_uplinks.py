@@ -147,15 +147,31 @@ def test_a_connection_through_the_dead_uplink_goes_on_through_the_other(vpn: Vpn
         ping.stop()
 
 
+def test_an_isp_that_loses_most_packets_is_left(vpn: Vpn) -> None:
+    """Some answers come, and too few."""
+    vpn.lab.impair("par1.isp1", Change(loss=0.6))
+    try:
+        until("it is left", lambda: _uplinks(vpn)["isp1"].state == "offline", within_s=60)
+        until("the other uplink carries", lambda: _carrying(vpn, "isp2"), within_s=15)
+    finally:
+        vpn.lab.heal("par1.isp1")
+    until("the preferred uplink carries", lambda: _carrying(vpn, "isp1"), within_s=60)
+
+
 def test_two_uplinks_with_weights_share_connections_and_a_dead_one_has_none(vpn: Vpn) -> None:
     """The file stays so for the tests behind."""
     text = NETWORKS["uplinks"].read_text()
-    assert _apply(vpn, text.replace("probe: {up: 3}", "probe: {up: 3}\n            weight: 1")).status == 0
+    for weight in WEIGHTS:
+        text = text.replace(
+            "probe: {up: 3}\n            hook", f"probe: {{up: 3}}\n            weight: {weight}\n            hook", 1
+        )
+    assert _apply(vpn, text).status == 0
     until("a shared route", lambda: "nexthop" in _routes(vpn), within_s=10)
     with _counted(vpn, "udp dport 9"):
         vpn.run("paris-pc", "python3", "-c", MANY)
         shared = _counts(vpn)
-    assert min(shared["eth0"], shared["eth2"]) > MANY_PORTS / 4, shared
+    assert sum(shared.values()) == MANY_PORTS
+    assert 0.6 < shared["eth0"] / MANY_PORTS < 0.9, f"three of four: {shared}"
     vpn.lab.impair("par1.isp1", Change(silent=True))
     try:
         until("one has all", lambda: _default(vpn) == ["203.0.113.1"], within_s=15)
@@ -327,7 +343,8 @@ while True:
     _, sender = port.recvfrom(100)
     port.sendto(b"paris", sender)
 """
-MANY_PORTS = 60
+WEIGHTS = (3, 1)
+MANY_PORTS = 200
 MANY = f"""
 import socket
 for number in range({MANY_PORTS}):
