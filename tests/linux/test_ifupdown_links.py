@@ -17,6 +17,8 @@ from dmvpn.render import links_ifupdown
 ROOT = Path(__file__).parents[2]
 UNPACKED = ROOT / ".openrc/usr"
 LIMIT_S = 120
+# Its executors look into /sys for devices, which shows those of the namespace in which it was mounted.
+OWN_SYS = ("unshare", "--mount", "sh", "-c", 'mount -t sysfs sysfs /sys && exec "$@"', "sh")
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +37,9 @@ def ifupdown(tmp_path: Path) -> Callable[..., str]:
         interfaces.write_text(file.text)
         argv = (str(UNPACKED / "sbin" / verb), "--auto", "--interfaces", str(interfaces), "--state-file", str(state))
         executors = ("--executor-path", str(UNPACKED / "libexec/ifupdown-ng"))
-        done = subprocess.run((*argv, *executors), capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        done = subprocess.run(
+            (*OWN_SYS, *argv, *executors), capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )
         said = done.stdout + done.stderr
         assert done.returncode == 0, said
         return said
@@ -58,7 +62,7 @@ def test_it_gives_the_ports_their_addresses_and_the_way_out(ip: Run, ifupdown: C
 def test_it_makes_the_bond_and_its_vlans_and_takes_them_away(ip: Run, ifupdown: Callable[..., str]) -> None:
     """Where the kernel has both."""
     wires(ip, "eth0", "eth1", "eth2")
-    ifupdown("ifup", BONDED)
+    assert "does not exist" not in ifupdown("ifup", BONDED)
     bond, lan = (json.loads(ip("-d", "-j", "link", "show", name))[0] for name in ("bond0", "bond0.8"))
     data = bond["linkinfo"]["info_data"]
     assert (data["mode"], data["miimon"], data["primary"]) == ("active-backup", 200, "eth1")
