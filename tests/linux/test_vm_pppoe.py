@@ -101,7 +101,9 @@ def test_what_goes_over_a_session_goes_on_when_it_is_made_anew(tmp_path: Path, i
         ip("link", "set", "e0", "down")
         wait_for(lambda: found.device not in ip("link"), "the session's end", LIMIT_S)
         ip("link", "set", "e0", "up")
-        wait_for(lambda: UNDERLAY[4][0] in ip("-4", "address"), "the session again", LIMIT_S)
+        # The other end of it is there a moment later than this one.
+        ping = ("ping", "-c", "1", "-W", "1", UNDERLAY[4][1])
+        wait_for(lambda: subprocess.run(ping, capture_output=True).returncode == 0, "the session again", LIMIT_S)
         assert json.loads(ip("-j", "link", "show", found.device))[0]["ifindex"] != index
         check(found, way, ESPS[0], 1492)
 
