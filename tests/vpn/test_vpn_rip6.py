@@ -105,7 +105,7 @@ def test_lan_reaches_lan_the_way_becomes_direct_and_the_command_says_so(vpn: Vpn
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_shortcut_takes_the_place_of_nothing_that_rip_was_told(vpn: Vpn, version: int) -> None:
-    """A router with networks behind its own, once redistributed from the kernel, forgot what it had a shortcut to."""
+    """Were networks behind a router redistributed from the kernel, shortcuts would be, too."""
     network = {4: "10.1.2.0/24", 6: "fd00:1:12::/64"}[version]
     until("a ping from LAN to LAN", lambda: pings(vpn, version) == 5, within_s=30)
     until("a shortcut", lambda: "metric 10 " in shown(vpn, version, network), within_s=10)
