@@ -10,17 +10,16 @@ from typing import Any
 import pytest
 
 from dmvpn.daemon.control import CloudRow, HubRow, NodeStatus, PeerRow, State
-from dmvpn.doctor import clock, examination, ike, nhrp, routing, tunnel, underlay, versions
+from dmvpn.doctor import clock, examination, ike, nhrp, routing, tunnel, underlay
 from dmvpn.doctor.patient import Papers, Patient, Places
 from dmvpn.doctor.report import At, Finding, Layer, Outcome, verdict
-from dmvpn.doctor.versions import BFD_SLOW, ESP_IN_UDP6, FLOORS
 from dmvpn.errors import Fault
 from dmvpn.linux import services
 from dmvpn.linux.link_facts import LinkFacts
 from dmvpn.linux.services import ServiceStatus
 from dmvpn.linux.vici_client import ChildSa, IkeSa
 from dmvpn.linux.vtysh import BgpPeer
-from dmvpn.network.plan import Bfd, Plan
+from dmvpn.network.plan import Plan
 from dmvpn.operations import reading
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -126,49 +125,7 @@ def test_a_layer_that_cannot_be_looked_at_does_not_hide_the_others(monkeypatch: 
     ]
 
 
-# ---------------------------------------------------------------- versions
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("6.1.0-50-amd64", (6, 1, 0)),
-        ("Linux strongSwan 5.9.8", (5, 9, 8)),
-        ("zebra version 8.4.4\nCopyright 1996-2005 Kunihiro Ishiguro, et al.", (8, 4, 4)),
-        ("nftables v1.0.6 (Lester Gooch #5)", (1, 0, 6)),
-        ("6.18", (6, 18, 0)),
-        ("none", None),
-    ],
-)
-def test_a_version_is_read_from_what_programs_say(text: str, number: tuple[int, ...] | None) -> None:
-    assert versions.number_in(text) == number
-
-
-KERNEL, _, FRR, _ = FLOORS
-
-
-@pytest.mark.parametrize(
-    ("floor", "found", "outcome", "word"),
-    [
-        pytest.param(KERNEL, (5, 4, 0), FAILED, "pidfd_getfd", id="too old"),
-        pytest.param(KERNEL, (5, 7, 0), WARNING, "no ESP in UDP over IPv6", id="a bug that concerns us"),
-        pytest.param(KERNEL, (5, 10, 0), WARNING, "older than what was tried", id="not tried"),
-        pytest.param(KERNEL, (6, 18, 44), GOOD, "6.18.44", id="good"),
-        pytest.param(FRR, (10, 5, 1), WARNING, "BFD", id="FRR 10.5.1 is slow with BFD"),
-        pytest.param(FRR, (10, 5, 2), GOOD, "10.5.2", id="mended"),
-    ],
-)
-def test_a_version_is_judged(floor: versions.Floor, found: tuple[int, ...], outcome: Outcome, word: str) -> None:
-    finding = versions.judged(floor, found, (BFD_SLOW, ESP_IN_UDP6))
-    assert finding.outcome is outcome
-    assert word in finding.what
-
-
-def test_a_bug_counts_where_what_it_breaks_is_used() -> None:
-    plan = plan_of("par1")
-    assert versions.bugs(patient()) == ()
-    with_bfd = replace(plan, clouds=(replace(plan.clouds[0], bfd=Bfd(300, 3)),))
-    assert versions.bugs(patient(plan=with_bfd)) == (BFD_SLOW,)
+# ---------------------------------------------------------------- the clock
 
 
 @pytest.mark.parametrize(

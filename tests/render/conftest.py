@@ -12,6 +12,7 @@ from render_wires import Namespaces
 
 from dmvpn.identity import authority
 from dmvpn.identity.claims import Claims, Role
+from dmvpn.linux import process
 from dmvpn.network.plan import Plan
 
 
@@ -25,6 +26,13 @@ def need_root() -> None:
 def need_frr() -> None:
     if not Path("/usr/lib/frr/bgpd").exists() or shutil.which("vtysh") is None:
         pytest.skip("needs the Debian package frr")
+
+
+@pytest.fixture
+def need_clients() -> None:
+    search = os.pathsep.join(process.SEARCH_PATH)
+    if not all(shutil.which(name, path=search) for name in ("dhcpcd", "pppd")):
+        pytest.skip("needs the Debian packages dhcpcd-base and ppp")
 
 
 @pytest.fixture

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import render_plans as plans
-from render_trees import example_plan, example_routers, stage
+from render_trees import REPOSITORY, example_plan, example_routers, stage
 
+from dmvpn.network.compile import compile_plan
+from dmvpn.network.loading import load
 from dmvpn.network.plan import Plan
 from dmvpn.render.result import Check
 
@@ -58,6 +60,49 @@ def test_nft_and_vtysh_refuse_what_was_spoilt(file: str, old: str, new: str, tmp
     path = tmp_path / file
     path.write_text(path.read_text().replace(old, new))
     assert [_run(check, tmp_path).returncode != 0 for check in checks] == [True]
+
+
+def _leased() -> Plan:
+    """A spoke with an uplink of each kind that an ISP leases, on a machine whose own service makes room."""
+    text = (REPOSITORY / "examples/minimal.yaml").read_text()
+    static = "isp1: {port: eth0, address: [198.51.100.2/30], gateway: [198.51.100.1]}"
+    session = "isp2: {port: eth2, pppoe: {user: anna@isp, password: {file: secrets/isp}}}"
+    text = text.replace(static, f"isp1: {{port: eth0, dhcp: true}}, {session}")
+    tunnels = "tunnels: {blue: {address: [10.255.1.11]}}"
+    text = text.replace(tunnels, f"{tunnels}\n        adopt: [strongswan-starter]")
+    return compile_plan(load(text, "leased.yaml"), "par1", secrets={"secrets/isp": b'a "strange" \\ one'})
+
+
+@pytest.mark.usefixtures("need_root", "need_clients")
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        pytest.param("dhcp/isp1.conf", "noarp", "noharp", "unknown option: noharp", id="dhcpcd, option"),
+        pytest.param("dhcp/isp1.conf", "metric 100", "metric low", "failed to convert metric", id="dhcpcd, number"),
+        pytest.param("ppp/isp2.options", "nopcomp", "nopcomb", "unrecognized option 'nopcomb'", id="pppd, option"),
+        pytest.param("ppp/isp2.options", "plugin pppoe", "plugin pppoa", "cannot open shared", id="pppd, plugin"),
+        pytest.param("ppp/isp2.options", "mtu 1492", "mtu 149", "", id="pppd, what it may be"),
+        pytest.param("ppp/isp2.options", "mtu 1492", "mtu 1492000", "must be between", id="pppd, bound"),
+        pytest.param("ppp/isp2.options", "nic-eth2", "eth2", "names no device", id="pppd, device"),
+        pytest.param("network.json", '"unreachable"', '"unreached"', "unreached", id="netstate"),
+        pytest.param("daemon.json", '"version": 1', '"version": 0', "version 0", id="dmvpnd"),
+        pytest.param("gre.json", '"ttl": ', '"ttl": 9', "ttl", id="dmvpn-gre"),
+        pytest.param("adoption.json", '"record"', '"recorder"', "record", id="adoption"),
+    ],
+)
+def test_clients_and_our_own_refuse_what_was_spoilt(file: str, old: str, new: str, said: str, tmp_path: Path) -> None:
+    (check,) = (check for check in stage(_leased(), tmp_path) if check.argv[-1] == f"{{tree}}/{file}")
+    taken = _run(check, tmp_path)
+    assert (taken.returncode, taken.stderr) == (0, "")
+    path = tmp_path / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    done = _run(check, tmp_path)
+    assert (done.returncode == 0) == (said == ""), done.stderr
+    assert said in done.stderr
+    assert "strange" not in done.stderr  # the password is in the file, and in nobody's log
+    assert done.stderr.count("\n") == (1 if said else 0)
 
 
 @pytest.mark.usefixtures("need_root", "need_charon")

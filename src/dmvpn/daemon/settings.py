@@ -1,6 +1,10 @@
-"""What dmvpnd is told: the rendered daemon.json. The daemon never sees the network file."""
+"""What dmvpnd is told: the rendered daemon.json. The daemon never sees the network file.
+
+`python -m dmvpn.daemon.settings check FILE` says whether dmvpnd would take it.
+"""
 
 import json
+import sys
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -17,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dmvpn.errors import WrongInput
+from dmvpn.linux import verbs
 from dmvpn.uplink.rounds import Rule, Target
 from dmvpn.uplink.watch import Band, WatchSettings
 
@@ -323,3 +328,7 @@ def _hub(row: dict[str, Any]) -> HubSettings:
         endpoints=tuple(row["endpoints"]),
         asn=row["asn"],
     )
+
+
+if __name__ == "__main__":
+    sys.exit(verbs.run("dmvpn.daemon.settings", {"check": load}, sys.argv[1:]))

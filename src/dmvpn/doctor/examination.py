@@ -15,11 +15,11 @@ from dmvpn.doctor.report import At, Finding, Layer
 from dmvpn.doctor.routing import routing
 from dmvpn.doctor.tunnel import tunnel
 from dmvpn.doctor.underlay import underlay
-from dmvpn.doctor.versions import bugs, lacking, versions
+from dmvpn.doctor.versions import bugs, floors, lacking, versions
 from dmvpn.errors import Fault
 
 EXAMINATIONS: tuple[tuple[Layer, Callable[[Patient], Iterator[Finding]]], ...] = (
-    (Layer.SYSTEM, lambda patient: versions(bugs(patient))),
+    (Layer.SYSTEM, lambda patient: versions(bugs(patient), floors(patient))),
     (Layer.SYSTEM, lacking),
     (Layer.SYSTEM, clock),
     (Layer.UNDERLAY, underlay),

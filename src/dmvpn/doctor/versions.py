@@ -34,6 +34,9 @@ FLOORS = (
     Floor("FRR", ("/usr/lib/frr/zebra", "--version"), (8, 4, 0)),
     Floor("nftables", ("nft", "--version"), (1, 0, 6)),
 )
+KEEPALIVED = Floor("keepalived", ("keepalived", "--version"), (2, 2, 7))
+DHCPCD = Floor("dhcpcd", ("dhcpcd", "--version"), (9, 4, 1))
+PPPD = Floor("pppd", ("pppd", "--version"), (2, 4, 9), (2, 4, 9), "the plugin pppoe.so by that name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +72,19 @@ def shown(version: Version) -> str:
     return ".".join(map(str, version))
 
 
-def versions(known: tuple[Bug, ...]) -> Iterator[Finding]:
-    for floor in FLOORS:
+def floors(patient: Patient) -> tuple[Floor, ...]:
+    """Those of all routers, and those of what this one's file asks for."""
+    plan = patient.plan
+    asked = {
+        KEEPALIVED: plan.vrrp is not None,
+        DHCPCD: any(uplink.leased for uplink in plan.uplinks),
+        PPPD: any(uplink.pppoe is not None for uplink in plan.uplinks),
+    }
+    return (*FLOORS, *(floor for floor, wanted in asked.items() if wanted))
+
+
+def versions(known: tuple[Bug, ...], asked: tuple[Floor, ...] = FLOORS) -> Iterator[Finding]:
+    for floor in asked:
         try:
             found = number_in(_said(floor))
         except Fault as fault:
@@ -119,4 +133,5 @@ def bugs(patient: Patient) -> tuple[Bug, ...]:
 def _said(floor: Floor) -> str:
     if not floor.argv:
         return os.uname().release
-    return process.run(floor.argv, timeout_s=_ASK_LIMIT_S, accept=(0, 1)).text
+    said = process.run(floor.argv, timeout_s=_ASK_LIMIT_S, accept=(0, 1))
+    return said.text + said.stderr.decode(errors="replace")  # keepalived tells it there

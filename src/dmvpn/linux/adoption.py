@@ -1,8 +1,8 @@
-"""`python -m dmvpn.linux.adoption apply|release FILE`: services of the host's own that make room for ours; systemd's.
+"""`python -m dmvpn.linux.adoption apply|release|check FILE`: services of the host's own that make room.
 
-Each is stopped and masked, so that neither a boot nor another unit starts it. What it was is recorded before; when its
-name goes from the file, or ours stop, it is that again. Its own files are not touched. When the machine goes down it
-stays masked: at the next boot it must not start beside ours.
+They are systemd's. Each is stopped and masked, so that neither a boot nor another unit starts it. What it was is
+recorded before; when its name goes from the file, or ours stop, it is that again. Its own files are not touched. When
+the machine goes down it stays masked: at the next boot it must not start beside ours.
 """
 
 import json
@@ -155,7 +155,11 @@ def _unit(name: str) -> str:
 def main(argv: list[str]) -> int:
     if os.environ.get(namespaces.LAB_VARIABLE):
         return 0  # the services are those of the machine that the lab runs on
-    known = {"apply": lambda path: apply(Wanted.load(path)), "release": lambda path: release(Wanted.load(path))}
+    known = {
+        "apply": lambda path: apply(Wanted.load(path)),
+        "release": lambda path: release(Wanted.load(path)),
+        "check": Wanted.load,
+    }
     return verbs.run("dmvpn.linux.adoption", known, argv)
 
 

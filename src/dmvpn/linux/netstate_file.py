@@ -1,7 +1,11 @@
-"""network.json as typed data: what of the kernel's state is ours. Read from the rendered file and our own record."""
+"""network.json as typed data: what of the kernel's state is ours. Read from the rendered file and our own record.
+
+`python -m dmvpn.linux.netstate_file check FILE` says whether dmvpn.linux.netstate would take the file, on any machine.
+"""
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from dmvpn.errors import WrongInput
-from dmvpn.linux import files, netstate_links
+from dmvpn.linux import files, netstate_links, verbs
 from dmvpn.linux.netstate_links import NO_LINKS, Links
 from dmvpn.linux.netstate_rows import UNSIGNED_32, Row, absolute, device_name, mac_address, one_of, sysctl_value
 
@@ -301,3 +305,7 @@ def _sysctls(top: Row, file: str) -> tuple[tuple[str, str], ...]:
             raise row.fault(name, "is not a name under net.")
         found.append((name, row.parse(name, sysctl_value)))
     return tuple(found)
+
+
+if __name__ == "__main__":
+    sys.exit(verbs.run("dmvpn.linux.netstate_file", {"check": load}, sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""`python -m MODULE VERB FILE`: what a unit runs that only brings the machine where a file of ours says."""
+"""`python -m MODULE VERB FILE`: what brings the machine where a file of ours says, or says what is wrong with it."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from dmvpn.errors import Fault
 
 
-def run(module: str, verbs: Mapping[str, Callable[[Path], None]], argv: Sequence[str]) -> int:
+def run(module: str, verbs: Mapping[str, Callable[[Path], object]], argv: Sequence[str]) -> int:
     """The exit status: 0 done, 1 refused, and the Fault said; 2 called wrongly."""
     if len(argv) != 2 or argv[0] not in verbs:
         sys.stderr.write(f"usage: python -m {module} {'|'.join(verbs)} FILE\n")

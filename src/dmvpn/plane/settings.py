@@ -1,13 +1,18 @@
-"""The rendered file of `dmvpn-gre` (gre.json): read once, at start."""
+"""The rendered file of `dmvpn-gre` (gre.json): read once, at start.
+
+`python -m dmvpn.plane.settings check FILE` says whether it would be taken.
+"""
 
 import json
 import re
+import sys
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from typing import Final
 
 from dmvpn.errors import WrongInput
+from dmvpn.linux import verbs
 
 INHERIT: Final = "inherit"
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}")
@@ -109,3 +114,7 @@ class _Reader:
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise self._fault(key, f"{value!r} is not a whole number from {least} to {most}")
         return value
+
+
+if __name__ == "__main__":
+    sys.exit(verbs.run("dmvpn.plane.settings", {"check": read}, sys.argv[1:]))

@@ -6,7 +6,7 @@ last of ours has stopped.
 
 from dmvpn.network.plan import Plan
 from dmvpn.render.layout import Layout
-from dmvpn.render.result import Change, File, Needs, Rendered, Unit
+from dmvpn.render.result import Change, File, Needs, Rendered, Unit, ours
 from dmvpn.render.words import as_json, word
 
 NAME = "adoption"
@@ -38,4 +38,4 @@ def render(plan: Plan, layout: Layout) -> Rendered:
         # It only asks systemd. Another network's record is beside ours.
         needs=Needs(writes=(layout.state.parent,)),
     )
-    return Rendered(NAME, (file,), units=(unit,))
+    return Rendered(NAME, (file,), (ours("dmvpn.linux.adoption", file),), (unit,))

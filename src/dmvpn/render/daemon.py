@@ -8,7 +8,7 @@ from dmvpn.network.plan import Cloud, ForeignPeer, Hub, Ike, Plan, Uplink, Vrrp
 from dmvpn.render import frr
 from dmvpn.render.layout import Layout
 from dmvpn.render.nftables import used_families, used_set
-from dmvpn.render.result import Change, File, Needs, Rendered, Unit
+from dmvpn.render.result import Change, File, Needs, Rendered, Unit, ours
 from dmvpn.render.strongswan import SWANCTL_FILE
 from dmvpn.render.words import as_json
 
@@ -46,6 +46,7 @@ def render(plan: Plan, layout: Layout) -> Rendered:
     return Rendered(
         engine=NAME,
         files=(file,),
+        checks=(ours("dmvpn.daemon.settings", file),),
         units=(
             Unit(
                 name=f"dmvpn-{plan.network}-dmvpnd",

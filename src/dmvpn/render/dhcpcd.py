@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from dmvpn.network.plan import Plan, Uplink
 from dmvpn.render.layout import Layout
-from dmvpn.render.result import Change, File, Needs, Rendered, Unit
+from dmvpn.render.result import Change, File, Needs, Rendered, Unit, ours
 from dmvpn.render.words import word
 
 NAME = "dhcpcd"
@@ -19,9 +19,11 @@ _LEASES_INSIDE = PurePosixPath("/var/lib/dhcpcd")  # compiled in, as is /run/dhc
 
 def render(plan: Plan, layout: Layout) -> Rendered:
     leased = tuple(uplink for uplink in plan.uplinks if uplink.leased)
+    files = tuple(File(_path(uplink), "\n".join(_lines(uplink)) + "\n") for uplink in leased)
     return Rendered(
         engine=NAME,
-        files=tuple(File(_path(uplink), "\n".join(_lines(uplink)) + "\n") for uplink in leased),
+        files=files,
+        checks=tuple(ours("dmvpn.linux.dhcpcd_check", file) for file in files),
         units=tuple(_unit(plan, uplink, layout) for uplink in leased),
     )
 

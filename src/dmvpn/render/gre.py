@@ -4,7 +4,7 @@ from typing import Any
 
 from dmvpn.network.plan import Plan, Plane
 from dmvpn.render.layout import Layout
-from dmvpn.render.result import TUN, Change, File, Needs, Rendered, Unit
+from dmvpn.render.result import TUN, Change, File, Needs, Rendered, Unit, ours
 from dmvpn.render.words import as_json, word
 
 NAME = "gre"
@@ -32,6 +32,7 @@ def render(plan: Plan, layout: Layout) -> Rendered:
     return Rendered(
         engine=NAME,
         files=(file,),
+        checks=(ours("dmvpn.plane.settings", file),),
         units=(
             Unit(
                 name=f"dmvpn-{plan.network}-gre",

@@ -10,7 +10,7 @@ from typing import Any
 from dmvpn.errors import Fault
 from dmvpn.network.plan import Address, Bond, Cloud, Interface, Network, Plan, Plane, Role, Uplink
 from dmvpn.render.layout import Layout
-from dmvpn.render.result import TUN, Change, File, Needs, Rendered, Unit
+from dmvpn.render.result import TUN, Change, File, Needs, Rendered, Unit, ours
 from dmvpn.render.words import as_json, word
 
 NAME = "interfaces"
@@ -60,6 +60,7 @@ def render(plan: Plan, layout: Layout) -> Rendered:
     return Rendered(
         engine=NAME,
         files=(file,),
+        checks=(ours("dmvpn.linux.netstate_file", file),),
         units=(
             Unit(
                 name=f"dmvpn-{plan.network}-network",

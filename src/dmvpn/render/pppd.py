@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from dmvpn.errors import Fault
 from dmvpn.network.plan import Plan, Pppoe, Uplink
 from dmvpn.render.layout import Layout
-from dmvpn.render.result import Change, File, Needs, Rendered, Unit
+from dmvpn.render.result import Change, File, Needs, Rendered, Unit, ours
 from dmvpn.render.words import word
 
 NAME = "pppd"
@@ -38,6 +38,7 @@ def render(plan: Plan, layout: Layout) -> Rendered:
     return Rendered(
         engine=NAME,
         files=(*options, File(_IP_UP, _IP_UP_TEXT, mode=0o755)),
+        checks=tuple(ours("dmvpn.linux.pppd_check", file) for file in options),
         units=tuple(_unit(plan, uplink, layout) for uplink, _ in sessions),
     )
 

@@ -25,6 +25,11 @@ class Check:
     timeout_s: float = 20.0
 
 
+def ours(module: str, file: File) -> Check:
+    """Whoever reads the file says whether it would take it: a revision may be of another release."""
+    return Check(("python3", "-m", module, "check", f"{{tree}}/{file.path}"), package="opendmvpn")
+
+
 class Change(StrEnum):
     """What a unit needs when one of its files has changed."""
 
