@@ -50,7 +50,7 @@ def test_a_session_that_is_missing_is_a_trouble(
         BgpPeer(ip_address(address), 65000, state, 1, 1.0, "ipv4Unicast", dynamic=False)
         for address, state in states.items()
     )
-    monkeypatch.setattr(bgp.vtysh, "bgp_peers", lambda _run: rows)
+    monkeypatch.setattr(bgp.vtysh, "bgp_peers", lambda _run, _limit_s: rows)
     named, found = asyncio.run(bgp.sessions(node()))
     assert [(one.severity, one.what) for one in found] == troubles
     assert {row["address"]: row["state"] for row in named} == states

@@ -320,7 +320,7 @@ def bgp_peer(address: str, state: str, prefixes: int) -> BgpPeer:
 @pytest.mark.parametrize(
     ("router", "peers", "outcome", "word"),
     [
-        pytest.param("par1", (bgp_peer("10.255.1.1", "Established", 1),), GOOD, "1 prefixes", id="good"),
+        pytest.param("par1", (bgp_peer("10.255.1.1", "Established", 1),), GOOD, "1 prefix", id="good"),
         pytest.param("par1", (bgp_peer("10.255.1.1", "Established", 0),), WARNING, "announces nothing", id="nothing"),
         pytest.param("par1", (bgp_peer("10.255.1.1", "Active", 0),), FAILED, "Active", id="not there"),
         pytest.param("par1", (), FAILED, "does not know 10.255.1.1", id="not known"),

@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -99,7 +101,22 @@ def test_a_neighbour_of_a_real_bgpd_is_a_row(bgpd: Path) -> None:
     assert (row.address, row.asn, row.prefixes, row.up_s) == (ip_address("192.0.2.2"), 65002, 0, 0.0)
     assert row.state in ("Idle", "Active", "Connect")
     assert (row.family, row.dynamic) == ("ipv4Unicast", False)
-    assert vtysh.show(bgpd, "show bgp ipv4 unicast summary json")["routerId"] == "192.0.2.1"
+    assert vtysh.show(bgpd, "show bgp ipv4 unicast summary json", daemon="bgpd")["routerId"] == "192.0.2.1"
+
+
+@pytest.mark.kernel
+def test_a_daemon_that_hangs_is_not_waited_for_long(bgpd: Path) -> None:
+    wait_for(lambda: bool(vtysh.bgp_peers(bgpd)))
+    pid = int((bgpd / "pid").read_text())
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for _ in range(10):  # more than it lets wait
+            with pytest.raises(Fault, match=r"^bgpd: takes no command within 0\.5 s, and runs; restart its service"):
+                vtysh.bgp_peers(bgpd, 0.5)
+        assert vtysh.ospf_neighbours(bgpd) == ()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: bool(vtysh.bgp_peers(bgpd)))
 
 
 def answer(text: str, monkeypatch: pytest.MonkeyPatch) -> None:

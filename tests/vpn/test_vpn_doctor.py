@@ -281,6 +281,19 @@ def _named(vpn: Vpn, fault: Fault) -> Finding | None:
     )
 
 
+def test_a_routing_daemon_that_hangs_is_named_and_takes_no_answer_away(vpn: Vpn) -> None:
+    pid = str(vpn.services("par1")["bgpd"].pid)
+    shell(vpn, "par1", f"kill -STOP {pid}")
+    try:
+        said, found = vpn.dmvpn("par1", "status"), vpn.examined("par1")
+    finally:
+        shell(vpn, "par1", f"kill -CONT {pid}")
+    assert (said.status, "bgpd: takes no command within 3 s, and runs" in said.text) == (3, True), said
+    (failed,) = [one for one in found if (one.layer, one.outcome) == (Layer.ROUTE, Outcome.FAILED)]
+    assert (failed.check, failed.fix) == ("FRR", "restart its service, and read its log")
+    assert_good(vpn, "par1")
+
+
 def test_the_command_ends_with_the_first_layer_that_fails_and_tells_scripts(vpn: Vpn) -> None:
     shell(vpn, "par1", f"ip link set {DEVICE} mtu 1500")
     try:

@@ -30,7 +30,7 @@ def vpn() -> Iterator[Vpn]:
 
 def frr(vpn: Vpn, router: str, command: str) -> Any:
     run = Path(vpn.layout.frr_run)
-    return vpn.node(router).call(lambda: vtysh.show(run, command))
+    return vpn.node(router).call(lambda: vtysh.show(run, command, daemon="ospfd"))
 
 
 def neighbours(vpn: Vpn, router: str) -> set[str]:

@@ -22,9 +22,15 @@ FILTER = "-from-"  # CLOUD-from-ADDRESS, as the renderer names what is taken fro
 async def sessions(node: Node) -> tuple[tuple[dict[str, Any], ...], tuple[Trouble, ...]]:
     """Rows of those who are here, and what is wrong with them. A hub also knows spokes that are away."""
     try:
-        rows = await asyncio.to_thread(vtysh.bgp_peers, node.settings.paths.frr_run)
+        rows = await asyncio.to_thread(vtysh.bgp_peers, node.settings.paths.frr_run, vtysh.SOON_S)
     except Fault as fault:
-        return (), (Trouble(WARNING, f"BGP cannot be asked: {fault}", "dmvpn run"),)
+        return (), (
+            Trouble(
+                WARNING,
+                f"BGP cannot be asked: {fault.where}: {fault.what}",
+                "dmvpn doctor" if fault.fix else "dmvpn run",
+            ),
+        )
     if not rows and _speaks(node) and not vtysh.is_served(node.settings.paths.frr_run, "bgpd"):
         return (), (Trouble(WARNING, "BGP cannot be asked: bgpd does not run", "dmvpn run"),)
     missing = _missing(node, rows)
@@ -58,7 +64,7 @@ async def refusals(node: Node) -> dict[str, Mapping[str, int]]:
         return {}
     run = node.settings.paths.frr_run
     try:
-        denied = await asyncio.to_thread(vtysh.denied_prefixes, run)
+        denied = await asyncio.to_thread(vtysh.denied_prefixes, run, vtysh.SOON_S)
         log = run.parent / "log" / f"dmvpn-{node.settings.network}-bgpd.log"
         wrong = await asyncio.to_thread(vtysh.wrong_as, log)
     except Fault:

@@ -13,7 +13,6 @@ from dmvpn.nhrp.view import HubRow
 
 SETTLES_S = 60.0  # two hellos, the exchange, and a retransmission or two
 SILENT_S = 35.0  # RIP tells its routes every ten seconds, and its neighbours take them away after thirty
-RIP_LIMIT_S = 3.0  # whoever asks for our status waits meanwhile
 NAMED = 5
 
 
@@ -27,9 +26,15 @@ async def _ospf(node: Node) -> tuple[Trouble, ...]:
     if not clouds:
         return ()
     try:
-        rows = await asyncio.to_thread(vtysh.ospf_neighbours, node.settings.paths.frr_run)
+        rows = await asyncio.to_thread(vtysh.ospf_neighbours, node.settings.paths.frr_run, vtysh.SOON_S)
     except Fault as fault:
-        return (Trouble(WARNING, f"OSPF cannot be asked: {fault}", "dmvpn run"),)
+        return (
+            Trouble(
+                WARNING,
+                f"OSPF cannot be asked: {fault.where}: {fault.what}",
+                "dmvpn doctor" if fault.fix else "dmvpn run",
+            ),
+        )
     full = {(row.device, row.address) for row in rows if row.full}
     met = {
         name: {cloud.overlay_of(address) for device, address in full if device == cloud.settings.device}
@@ -43,9 +48,15 @@ async def _rip(node: Node) -> tuple[Trouble, ...]:
     if not clouds:
         return ()
     try:
-        rows = await asyncio.to_thread(vtysh.rip_sources, node.settings.paths.frr_run, RIP_LIMIT_S)
+        rows = await asyncio.to_thread(vtysh.rip_sources, node.settings.paths.frr_run, vtysh.SOON_S)
     except Fault as fault:
-        return (Trouble(WARNING, f"RIP cannot be asked: {fault}", "dmvpn run"),)
+        return (
+            Trouble(
+                WARNING,
+                f"RIP cannot be asked: {fault.where}: {fault.what}",
+                "dmvpn doctor" if fault.fix else "dmvpn run",
+            ),
+        )
     heard = [row.address for row in rows if row.heard_s < SILENT_S]
     # ripngd does not say on which device: whoever ends alike in two clouds of RIP is taken for both.
     met = {name: {cloud.overlay_of(address) for address in heard} for name, cloud in clouds.items()}

@@ -49,14 +49,14 @@ CISCO_LETTERS = {
 async def status(node: Node) -> NodeStatus:
     """Everything `dmvpn status` shows. What cannot be asked right now is a trouble, not a fault."""
     seen = {name: cloud.engine.view(node.now()) for name, cloud in node.clouds.items()}
-    bgp, bgp_trouble = await sessions(node)
-    refused = await refusals(node)
+    asked = asyncio.gather(sessions(node), refusals(node), silent_hubs.troubles(node))  # each waits for FRR
+    (bgp, bgp_trouble), refused, silent = await asked
     guards = await asyncio.to_thread(_guards, node.settings.network)
     hubs = tuple(_hub(node, name, row) for name, view in seen.items() for row in view.hubs)
     peers = tuple(row for name, view in seen.items() for row in _peers(node, name, view))
     spoken = {str(one["address"]): str(one["state"]) for one in bgp}
     troubles = [*_paper_troubles(node), *_troubles(node, hubs, peers), *bgp_trouble]
-    troubles += await silent_hubs.troubles(node)
+    troubles += silent
     uplinks = uplink_views.rows(node)
     troubles += uplink_views.troubles(node, uplinks)
     rules = node.rules.view()

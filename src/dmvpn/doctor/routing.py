@@ -1,5 +1,6 @@
 """Sessions of the routing protocols, internal prefixes in the kernel, the way to a destination."""
 
+import os
 from collections.abc import Iterator
 
 from dmvpn.doctor.patient import Patient, Target
@@ -43,7 +44,8 @@ def sessions(patient: Patient) -> Iterator[Finding]:
             for cloud in clouds:
                 yield from _rip(cloud, cloud.rip, sources)
     except Fault as fault:
-        yield HERE.failed("FRR", fault.what, "run as root; see the services above")
+        fix = fault.fix or ("see the services above" if os.geteuid() == 0 else "run as root; see the services above")
+        yield HERE.failed("FRR", f"{fault.where}: {fault.what}", fix)
 
 
 def _bgp(cloud: Cloud, peers: tuple[BgpPeer, ...]) -> Iterator[Finding]:
@@ -52,7 +54,7 @@ def _bgp(cloud: Cloud, peers: tuple[BgpPeer, ...]) -> Iterator[Finding]:
     by_address = {peer.address: peer for peer in peers}
     for neighbor in cloud.bgp.neighbors:
         peer = by_address.get(neighbor.address)
-        check = f"BGP with {neighbor.name}"
+        check = f"BGP with {neighbor.name}" + (", IPv6" if neighbor.address.version == 6 else "")
         if peer is None:
             yield HERE.failed(check, f"bgpd does not know {neighbor.address}", "dmvpn apply")
         elif peer.state != ESTABLISHED:
@@ -61,7 +63,7 @@ def _bgp(cloud: Cloud, peers: tuple[BgpPeer, ...]) -> Iterator[Finding]:
         elif not peer.prefixes:
             yield HERE.warning(check, "established, but it announces nothing that is let in", "compare `prefixes`")
         else:
-            yield HERE.ok(check, f"established, {peer.prefixes} prefixes")
+            yield HERE.ok(check, f"established, {peer.prefixes} prefix{'' if peer.prefixes == 1 else 'es'}")
     if cloud.role is Role.HUB:
         fixed = {neighbor.address for neighbor in cloud.bgp.neighbors}
         listened = [peer for peer in peers if any(peer.address in net for net in cloud.bgp.listen)]

@@ -1,5 +1,6 @@
 """What our own FRR says, through vtysh. FRR manual, "VTY shell"; show commands with json."""
 
+import errno
 import json
 import re
 import socket
@@ -15,6 +16,7 @@ from dmvpn.errors import Fault
 from dmvpn.linux import files, process
 
 LOG_LIMIT_OCTETS = 16 << 20
+SOON_S = 3.0  # for whom others wait meanwhile: dmvpnd, asked for its status
 _LIMIT_S = 10.0
 _OSPF_DAEMONS = {4: "ospfd", 6: "ospf6d"}
 _RIP_DAEMONS = {4: ("ripd", "show ip rip status"), 6: ("ripngd", "show ipv6 ripng status")}
@@ -55,35 +57,49 @@ class RipSource:
 
 
 def is_served(run: Path, daemon: str) -> bool:
-    """Whether the daemon of this instance takes commands: FRR leaves its socket behind when it ends."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
-        return probe.connect_ex(str(run / f"{daemon}.vty")) == 0
+    """Whether the daemon of this instance listens for commands: FRR leaves its socket behind when it ends.
+
+    One that hangs listens; after a few that wait for it, connect(2) would wait, too (EAGAIN).
+    """
+    kind = socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    with socket.socket(socket.AF_UNIX, kind) as probe:
+        return probe.connect_ex(str(run / f"{daemon}.vty")) in (0, errno.EAGAIN)
 
 
-def show(run: Path, command: str, *, daemon: str | None = None) -> Any:
+def show(run: Path, command: str, *, daemon: str, limit_s: float = _LIMIT_S) -> Any:
     """The answer of a show command that ends in json, parsed. `run` holds the vty sockets of one instance.
 
-    Of what every daemon has, one `daemon` must be named: the answers of several are not one JSON document.
+    The `daemon` alone is asked: another one that hangs is not waited for, and of what every daemon has, the answers of
+    several are not one JSON document.
 
-    Raises Fault when no daemon listens there, or what it says is not JSON.
+    Raises Fault when it does not listen there, does not answer, or what it says is not JSON.
     """
-    of_one = ("-d", daemon) if daemon is not None else ()
-    argv = ("vtysh", "--vty_socket", str(run), *of_one, "-c", command)
-    result = process.run(argv, timeout_s=_LIMIT_S, package="frr")
+    argv = ("vtysh", "--vty_socket", str(run), "-d", daemon, "-c", command)
+    result = _answer(argv, daemon, limit_s)
     try:
         return json.loads(result.stdout or b"{}")
     except ValueError as error:
         raise Fault("frr", f"{command}: {process.shown(result.stdout)}") from error
 
 
-def bgp_peers(run: Path) -> tuple[BgpPeer, ...]:
+def _answer(argv: tuple[str, ...], daemon: str, limit_s: float) -> process.Result:
+    try:
+        return process.run(argv, timeout_s=limit_s, package="frr")
+    except process.ProcessFault as fault:
+        if fault.status is None and is_served(Path(argv[2]), daemon):
+            what = f"takes no command within {limit_s:g} s, and runs"
+            raise Fault(daemon, what, "restart its service, and read its log") from fault
+        raise
+
+
+def bgp_peers(run: Path, limit_s: float = _LIMIT_S) -> tuple[BgpPeer, ...]:
     """All BGP neighbours of an instance, one row for each address family; none when it has no bgpd.
 
     A hub's groups are active in both families, and a session carries its own: the other one has nothing to say.
     """
     if not is_served(run, "bgpd"):  # from FRR 10 on vtysh fails then
         return ()
-    families = show(run, "show bgp summary json")
+    families = show(run, "show bgp summary json", daemon="bgpd", limit_s=limit_s)
     try:
         return tuple(
             BgpPeer(
@@ -109,17 +125,17 @@ def ospf_versions(run: Path) -> frozenset[int]:
     return frozenset(version for version, daemon in _OSPF_DAEMONS.items() if is_served(run, daemon))
 
 
-def ospf_neighbours(run: Path) -> tuple[OspfNeighbour, ...]:
+def ospf_neighbours(run: Path, limit_s: float = _LIMIT_S) -> tuple[OspfNeighbour, ...]:
     """All OSPF neighbours of an instance, of both versions; none when it has neither ospfd nor ospf6d."""
-    return (*_ospfv2_neighbours(run), *_ospfv3_neighbours(run))
+    return (*_ospfv2_neighbours(run, limit_s), *_ospfv3_neighbours(run, limit_s))
 
 
-def _ospfv2_neighbours(run: Path) -> Iterator[OspfNeighbour]:
+def _ospfv2_neighbours(run: Path, limit_s: float) -> Iterator[OspfNeighbour]:
     if 4 not in ospf_versions(run):
         return
     command = "show ip ospf neighbor json"
     try:
-        for router_id, rows in show(run, command).get("neighbors", {}).items():
+        for router_id, rows in show(run, command, daemon="ospfd", limit_s=limit_s).get("neighbors", {}).items():
             for row in rows:
                 yield OspfNeighbour(
                     router_id=IPv4Address(router_id),
@@ -131,12 +147,12 @@ def _ospfv2_neighbours(run: Path) -> Iterator[OspfNeighbour]:
         raise Fault("frr", f"{command}: unexpected form: {error!r}") from error
 
 
-def _ospfv3_neighbours(run: Path) -> Iterator[OspfNeighbour]:
+def _ospfv3_neighbours(run: Path, limit_s: float) -> Iterator[OspfNeighbour]:
     if 6 not in ospf_versions(run):
         return
     command = "show ipv6 ospf6 neighbor detail json"
     try:
-        for name, row in show(run, command).items():
+        for name, row in show(run, command, daemon="ospf6d", limit_s=limit_s).items():
             yield OspfNeighbour(
                 router_id=IPv4Address(name.partition("%")[0]),
                 address=IPv6Address(row["linkLocalAddress"]),
@@ -160,17 +176,18 @@ def rip_sources(run: Path, limit_s: float = _LIMIT_S) -> tuple[RipSource, ...]:
 def _rip_sources(run: Path, version: int, limit_s: float) -> Iterator[RipSource]:
     daemon, command = _RIP_DAEMONS[version]
     argv = ("vtysh", "--vty_socket", str(run), "-d", daemon, "-c", command)
-    _, _, text = process.run(argv, timeout_s=limit_s, package="frr").text.partition("Routing Information Sources:")
+    _, _, text = _answer(argv, daemon, limit_s).text.partition("Routing Information Sources:")
     for row in _RIP_SOURCE.finditer(text):
         with suppress(ValueError):
             yield RipSource(ip_address(row[1]), int(row[2]) * 3600 + int(row[3]) * 60 + int(row[4]))
 
 
-def denied_prefixes(run: Path) -> dict[str, int]:
+def denied_prefixes(run: Path, limit_s: float = _LIMIT_S) -> dict[str, int]:
     """By prefix list of bgpd's: how many prefixes an entry of it has denied, where there were any. Raises Fault."""
     found: Counter[str] = Counter()
     for family in ("ip", "ipv6"):
-        lists = show(run, f"show {family} prefix-list detail json", daemon="bgpd").get("BGP", {})
+        command = f"show {family} prefix-list detail json"
+        lists = show(run, command, daemon="bgpd", limit_s=limit_s).get("BGP", {})
         try:
             for name, row in lists.items():
                 denied = sum(int(one["hitCount"]) for one in row["entries"] if one["type"] == "deny")
