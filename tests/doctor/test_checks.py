@@ -235,6 +235,7 @@ def papers(before: int, after: int, **more: Any) -> Papers:
         pytest.param(papers(-91, -1), FAILED, "expired on 2026-11-28", id="expired"),
         pytest.param(papers(1, 91), FAILED, "not valid before 2026-11-30", id="a clock that is early"),
         pytest.param(papers(-10, 80, revoked="revoked on 2026-11-01"), FAILED, "other routers refuse it", id="revoked"),
+        pytest.param(papers(-10, 80, unclaimed=("10.1.9.0/24",)), FAILED, "not claim 10.1.9.0/24", id="an old one"),
         pytest.param(Papers(trouble="router.pem: missing"), FAILED, "missing", id="none"),
         pytest.param(Papers(), Outcome.NOT_LOOKED_AT, "cannot be read", id="not root"),
     ],

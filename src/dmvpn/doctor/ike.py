@@ -15,6 +15,7 @@ from dmvpn.network.plan import Hub
 
 HERE = At(Layer.IKE)
 SOON_DAYS = 7
+CLAIMS_NAMED = 3
 CARRIES = "INSTALLED"
 GRE = "[gre]"
 
@@ -66,6 +67,10 @@ def papers(patient: Patient) -> Finding:
     until = f"good until {own.not_after:%Y-%m-%d}"
     if left.days < SOON_DAYS and left < (own.not_after - own.not_before) / 3:
         return HERE.warning(check, f"{until}, and was not renewed", renew)
+    if own.unclaimed:
+        what = f"{until}, but does not claim {', '.join(own.unclaimed[:CLAIMS_NAMED])}: other routers drop that"
+        fix = f"dmvpn pki renew {patient.plan.router} (at the authority), then dmvpn pki install here"
+        return HERE.failed(check, what, fix)
     return HERE.ok(check, until)
 
 

@@ -31,6 +31,7 @@ class Papers:
     not_after: datetime | None = None
     revoked: str = ""
     overdue: tuple[str, ...] = ()  # revocation lists whose successor is due, in words
+    unclaimed: tuple[str, ...] = ()  # what this router is or announces, and the certificate does not have
 
 
 @dataclass(frozen=True, slots=True)

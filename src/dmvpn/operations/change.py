@@ -122,7 +122,7 @@ def unclaimed(prepared: Prepared) -> str:
     missing = pki.unclaimed(prepared.plan, files.read(certificate, limit_octets=1 << 20))
     if not missing:
         return ""
-    fix = f"make a new one with `dmvpn pki issue {prepared.plan.router}` and take it here with `dmvpn pki install`"
+    fix = f"make new papers with `dmvpn pki renew {prepared.plan.router}` and take them here with `dmvpn pki install`"
     return f"{certificate} does not claim {', '.join(missing)}: other routers will drop it; {fix}"
 
 

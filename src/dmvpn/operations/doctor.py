@@ -20,7 +20,7 @@ from dmvpn.linux.services import ServiceStatus
 from dmvpn.network.model import Underlay
 from dmvpn.network.mtu import GRE_KEY_OCTETS, GRE_OCTETS, cipher_of, underlay_octets
 from dmvpn.network.plan import Cloud, Plan, Plane
-from dmvpn.operations import keeping, observing, reading
+from dmvpn.operations import keeping, observing, pki, reading
 from dmvpn.operations.here import Here
 from dmvpn.operations.reading import NetworkFile
 from dmvpn.render import frr, nft_policy
@@ -66,7 +66,7 @@ def _patient(here: Here, destination: str | None, announce: Callable[[str], None
         silent=silent,
         services=services,
         services_trouble=services_trouble,
-        papers=_papers(Path(here.layout.pki)),
+        papers=_papers(plan, Path(here.layout.pki)),
         needs_octets={cloud.name: _needs_octets(file, plan, cloud) for cloud in plan.clouds},
         look_again=lambda: _asked(here)[0],
         announce=announce,
@@ -153,13 +153,14 @@ def _needs_octets(file: NetworkFile, plan: Plan, cloud: Cloud) -> int:
 # ---------------------------------------------------------------- papers
 
 
-def _papers(pki: Path) -> Papers:
-    here = kept.Papers(pki)
-    if not os.access(pki, os.R_OK | os.X_OK) and pki.parent.is_dir() and os.geteuid() != 0:
+def _papers(plan: Plan, directory: Path) -> Papers:
+    here = kept.Papers(directory)
+    if not os.access(directory, os.R_OK | os.X_OK) and directory.parent.is_dir() and os.geteuid() != 0:
         return Papers()
     try:
         chain = here.chain()
-        vouched = chain.vouch(to_der(here.read(kept.ROUTER_CERTIFICATE)))
+        certificate = here.read(kept.ROUTER_CERTIFICATE)
+        vouched = chain.vouch(to_der(certificate))
         lists = _lists(here, chain)
         entry = lists.entry(vouched, [key_identifier(root) for root in chain.roots])
     except Fault as fault:
@@ -172,6 +173,7 @@ def _papers(pki: Path) -> Papers:
         overdue=tuple(
             f"list {one.number} should have had a successor on {one.next_update:%Y-%m-%d}" for one in overdue
         ),
+        unclaimed=pki.unclaimed(plan, certificate),
     )
 
 

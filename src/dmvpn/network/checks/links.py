@@ -46,7 +46,8 @@ def uplink_gateways(network: Network) -> Iterator[Problem]:
                 yield Problem((*key, "gateway", index), what, "keep one; another ISP router is another uplink")
         for version in (4, 6):
             has = any(given.version == version for given in uplink.address)
-            if has and place.ours and not any(gateway.version == version for gateway in uplink.gateway):
+            alone = not (uplink.dhcp or uplink.pppoe)  # with those it is said above
+            if has and alone and place.ours and not any(gateway.version == version for gateway in uplink.gateway):
                 yield Problem(
                     key, f"uplink {name} has no IPv{version} gateway", "add gateway: the ISP router's address"
                 )
