@@ -14,6 +14,7 @@ from dmvpn.daemon.restoring import below
 from dmvpn.daemon.uplinks import Uplinks
 from dmvpn.errors import Fault
 from dmvpn.linux.uplink_tables import SHARED_METRIC
+from dmvpn.linux.uplink_watch import DeviceFacts
 
 
 @pytest.fixture
@@ -148,6 +149,37 @@ def test_an_address_that_somebody_takes_away_is_not_brought_back(world: World) -
     world.put(device(1, V4), SECOND)
     world.run(lambda _: world.put(device(1), SECOND))
     assert world.reloads == 0
+
+
+@pytest.mark.parametrize(
+    ("after", "reloads"),
+    [
+        pytest.param(device(1, V4, V6), 0, id="nothing is lost"),
+        pytest.param(device(1, V4), 1, id="the kernel took its IPv6 address"),
+    ],
+)
+def test_a_device_that_was_switched_off_and_on_gets_what_it_lost(
+    world: World, after: DeviceFacts, reloads: int
+) -> None:
+    world.uplinks = (uplink(1, V4, V6), uplink(2, "203.0.113.2/24"))
+    world.put(device(1, V4, V6), SECOND)
+    world.run(
+        lambda _: world.put(dataclasses.replace(device(1, V4), up=False), SECOND),
+        lambda _: world.put(dataclasses.replace(after, turned_on=1), SECOND),
+    )
+    assert world.reloads == reloads
+
+
+def test_the_default_route_of_an_only_uplink_is_brought_back_with_its_device(world: World) -> None:
+    alone = dataclasses.replace(uplink(1, V4), gateways=(ip_address(GATEWAY),))
+    world.uplinks = (alone,)
+    there = device(1, V4, gateway=GATEWAY)
+    world.put(there)
+    world.run(lambda _: world.put(dataclasses.replace(there, defaults=())))
+    assert world.reloads == 0, "somebody took it away"
+    world.put(there)
+    world.run(lambda _: world.put(dataclasses.replace(there, defaults=(), turned_on=1)))
+    assert world.reloads == 1
 
 
 def test_a_restoration_that_fails_is_tried_again_and_one_that_worked_is_not(world: World) -> None:

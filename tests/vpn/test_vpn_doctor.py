@@ -132,8 +132,7 @@ def pull_uplink(vpn: Vpn) -> None:
 
 
 def plug_uplink(vpn: Vpn) -> None:
-    shell(vpn, "par1", "ip link set eth0 up")
-    on_network(vpn)
+    shell(vpn, "par1", "ip link set eth0 up")  # the kernel took the default route with it, and dmvpnd brings it back
 
 
 FAULTS = [

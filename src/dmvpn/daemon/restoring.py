@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable
 
 from dmvpn.daemon.settings import Settings
 from dmvpn.daemon.tasks import Tasks
@@ -19,13 +20,17 @@ NETWORK_JSON = "network.json"
 
 
 class Restoring:
-    """Each device by itself, once for each time that it came: whoever takes something away again means it."""
+    """Each device by itself, once for each time that it came or was switched on: whoever takes something away means it.
+
+    A coming is whatever tells it from the one before.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        self._timers: dict[tuple[str, int], asyncio.TimerHandle] = {}
-        self._done: dict[str, int] = {}
+        self._timers: dict[tuple[str, Hashable], asyncio.TimerHandle] = {}
+        self._done: dict[str, Hashable] = {}
+        self._comings: Counter[str] = Counter()
         self._tasks = Tasks()
         self._one_at_a_time = asyncio.Lock()
         self._ports: PortWatch | None = None
@@ -47,25 +52,26 @@ class Restoring:
             self._loop.remove_reader(self._ports.fileno())
             self._ports.close()
 
-    def later(self, device: str, index: int, is_bare: Callable[[], bool], after_s: float | None = None) -> None:
+    def later(self, device: str, coming: Hashable, is_bare: Callable[[], bool], after_s: float | None = None) -> None:
         """Restore it if it is bare then."""
         after_s = RESTORE_S if after_s is None else after_s
-        which = (device, index)
-        if self._done.get(device) != index and which not in self._timers:
+        which = (device, coming)
+        if self._done.get(device) != coming and which not in self._timers:
             self._timers[which] = self._loop.call_later(after_s, self._begin, which, is_bare, after_s)
 
     def _came(self) -> None:
         if self._ports is not None:
-            for name, index in self._ports.came().items():
-                self.later(name, index, lambda: True)
+            for name in self._ports.came():
+                self._comings[name] += 1
+                self.later(name, self._comings[name], lambda: True)
 
-    def _begin(self, which: tuple[str, int], is_bare: Callable[[], bool], after_s: float) -> None:
+    def _begin(self, which: tuple[str, Hashable], is_bare: Callable[[], bool], after_s: float) -> None:
         del self._timers[which]
         if is_bare():
             log.info("%s is back: it gets what the file says", which[0])
             self._tasks.begin(self._restore(which, is_bare, after_s))
 
-    async def _restore(self, which: tuple[str, int], is_bare: Callable[[], bool], after_s: float) -> None:
+    async def _restore(self, which: tuple[str, Hashable], is_bare: Callable[[], bool], after_s: float) -> None:
         try:
             async with self._one_at_a_time:
                 await asyncio.to_thread(self._reload)

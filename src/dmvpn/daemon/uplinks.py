@@ -42,6 +42,7 @@ class _Uplink:
     sources: dict[int, Address] = field(default_factory=dict)
     gateways: dict[int, Gateway] = field(default_factory=dict)
     index: int = 0  # of the device that had its address last
+    came: tuple[int, int] | None = None  # its index, and how often it was switched on: seen up so
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +200,12 @@ class Uplinks:
         one.gateways = self._routes.gateways(one.settings, facts, known)
         if facts is None:
             return Seen(Observation.GONE, f"there is no device {one.settings.device}")
+        came = (facts.index, facts.turned_on)
+        if one.settings.addresses and came != one.came:
+            # The same device, switched off and on: whatever it lacks the kernel took. Of another its addresses tell.
+            is_same, one.came = one.came is not None and one.came[0] == facts.index, came
+            self._restoring.later(facts.name, came, lambda: self._is_bare(one, wholly=not is_same))
         if not one.sources:
-            if one.settings.addresses and facts.index != one.index:
-                self._restoring.later(facts.name, facts.index, lambda: _is_bare(one))
             return Seen(Observation.GONE, f"{facts.name} has no address")
         is_another, one.index = one.index != facts.index, facts.index
         if is_another:
@@ -294,6 +298,15 @@ class Uplinks:
             self._forget_connections(one, version)
         return lost | frozenset(one.sources.values()) if given_up else lost
 
+    def _is_bare(self, one: _Uplink, *, wholly: bool) -> bool:
+        """Whether it has no address of ours, or, not `wholly`, lacks something that the file says."""
+        if one.facts is None or wholly or not one.sources:
+            return one.facts is not None and not one.sources
+        versions = {row.prefix.version for row in one.facts.defaults}
+        gateways = () if self.are_several else one.settings.gateways  # of several they are ours to bring
+        lacks = set(one.settings.addresses) - set(one.facts.addresses)
+        return bool(lacks) or any(gateway.version not in versions for gateway in gateways)
+
     def _route(self) -> None:
         try:
             self._routes.bring(
@@ -348,10 +361,6 @@ class Uplinks:
                 for name, one in self._uplinks.items()
             }
         )
-
-
-def _is_bare(one: _Uplink) -> bool:
-    return one.facts is not None and not one.sources
 
 
 def _matters(change: Changed) -> bool:

@@ -5,12 +5,14 @@ Read anew at every change of a link, an address or a default route: an uplink ha
 
 import socket
 import struct
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
 
 from dmvpn.linux import routes
 from dmvpn.linux.netlink import Events, Message, Requests, address_of, attributes
+from dmvpn.linux.port_watch import Switches
 from dmvpn.linux.routes import RTM_DELROUTE, RTM_NEWROUTE, TABLE_MAIN, RouteKind, RouteRow
 
 Address = IPv4Address | IPv6Address
@@ -58,6 +60,7 @@ class DeviceFacts:
     addresses: tuple[Interface, ...]  # global ones that may be used
     defaults: tuple[RouteRow, ...]
     temporary: frozenset[Address] = frozenset()  # of the addresses: made to be forgotten, RFC 8981
+    turned_on: int = 0  # how often it was switched off and on since we look
 
 
 class UplinkWatch:
@@ -77,6 +80,8 @@ class UplinkWatch:
         )
         self._events = Events(groups)
         self._indexes: frozenset[int] = frozenset()
+        self._switches = Switches()
+        self._turned_on: Counter[int] = Counter()
 
     def fileno(self) -> int:
         return self._events.fileno()
@@ -88,6 +93,7 @@ class UplinkWatch:
     def changed(self) -> bool:
         """Whether something that concerns these devices has happened. Never waits."""
         found, overflow = self._events.read()
+        self._turned_on.update(self._switches.turned_on(found) & self._indexes)
         return overflow or any([self._concerns(message) for message in found])
 
     def _concerns(self, message: Message) -> bool:
@@ -125,6 +131,7 @@ class UplinkWatch:
                 addresses=tuple(addresses.get(index, {})),
                 defaults=tuple(row for row in defaults if row.device == name),
                 temporary=frozenset(one.ip for one, is_temporary in addresses.get(index, {}).items() if is_temporary),
+                turned_on=self._turned_on[index],
             )
             for index, (name, flags) in links.items()
         }
