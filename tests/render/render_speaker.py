@@ -74,6 +74,11 @@ class Speaker:
             route["dst"] for route in json.loads(run("ip", "-n", self.netns, "-j", "route", "show", "proto", "bgp"))
         }
 
+    def configure(self, *commands: str) -> None:
+        """By hand, past the file: lines of bgpd's router."""
+        words = [word for one in ("conf t", f"router bgp {self.plan.asn}", *commands) for word in ("-c", one)]
+        run("vtysh", "--vty_socket", str(self.run_dir), "-d", "bgpd", *words)
+
     def show(self, command: str) -> dict[str, Any]:
         shown = json.loads(run("vtysh", "--vty_socket", str(self.run_dir), "-c", f"show {command} json"))
         assert isinstance(shown, dict)
