@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from uplink_counts import counted, counts
 from vpn_lab import NETWORKS, PLANE_AT, Figure, Flow, Vpn, on_this_kernel, settled_lab, until
 
 from dmvpn.daemon.control import UplinkRow
@@ -117,29 +118,29 @@ def test_each_uplink_answers_by_itself(vpn: Vpn) -> None:
 
 def test_what_came_in_by_an_uplink_is_answered_by_it_from_behind_the_router_too(vpn: Vpn) -> None:
     """A service in the LAN, reached by the second uplink while the default route is the first's."""
-    with _counted(vpn, "udp sport 7007"):
+    with counted(vpn, "udp sport 7007"):
         server = vpn.node("paris-pc").start(("python3", "-c", ECHO))
         try:
             asked = until("an answer", lambda: _asked(vpn, "203.0.113.2"), within_s=10)
         finally:
             server.stop()
         assert asked == "paris"
-        counted = _counts(vpn)
-    assert counted["eth0"] == 0
-    assert counted["eth2"] > 0
+        by_device = counts(vpn)
+    assert by_device["eth0"] == 0
+    assert by_device["eth2"] > 0
 
 
 def test_a_connection_through_the_dead_uplink_goes_on_through_the_other(vpn: Vpn) -> None:
     """Tracked, and marked with the dead one: without being forgotten it would stay there for good."""
     ping = vpn.node("paris-pc").start(("ping", "-i", "0.2", "-w", "60", "198.18.0.1"))
     try:
-        with _counted(vpn, "ip daddr 198.18.0.1 icmp type echo-request meta mark and 0xff000000 == 0"):
-            until("it goes by the first", lambda: _counts(vpn)["eth0"] > 3, within_s=10)
+        with counted(vpn, "ip daddr 198.18.0.1 icmp type echo-request meta mark and 0xff000000 == 0"):
+            until("it goes by the first", lambda: counts(vpn)["eth0"] > 3, within_s=10)
             vpn.lab.impair("par1.isp1", Change(silent=True))
             try:
                 until("the other uplink carries", lambda: _carrying(vpn, "isp2"), within_s=15)
-                before = _counts(vpn)
-                until("it goes by the second", lambda: _counts(vpn)["eth2"] > before["eth2"] + 15, within_s=10)
+                before = counts(vpn)
+                until("it goes by the second", lambda: counts(vpn)["eth2"] > before["eth2"] + 15, within_s=10)
             finally:
                 vpn.lab.heal("par1.isp1")
             until("the preferred uplink carries", lambda: _carrying(vpn, "isp1"), within_s=20)
@@ -167,18 +168,18 @@ def test_two_uplinks_with_weights_share_connections_and_a_dead_one_has_none(vpn:
         )
     assert _apply(vpn, text).status == 0
     until("a shared route", lambda: "nexthop" in _routes(vpn), within_s=10)
-    with _counted(vpn, "udp dport 9"):
+    with counted(vpn, "udp dport 9"):
         vpn.run("paris-pc", "python3", "-c", MANY)
-        shared = _counts(vpn)
+        shared = counts(vpn)
     assert sum(shared.values()) == MANY_PORTS
     assert 0.6 < shared["eth0"] / MANY_PORTS < 0.9, f"three of four: {shared}"
     vpn.lab.impair("par1.isp1", Change(silent=True))
     try:
         until("one has all", lambda: _default(vpn) == ["203.0.113.1"], within_s=15)
-        with _counted(vpn, "udp dport 9"):
+        with counted(vpn, "udp dport 9"):
             vpn.run("paris-pc", "python3", "-c", MANY)
-            counted = _counts(vpn)
-        assert counted == {"eth0": 0, "eth2": MANY_PORTS}
+            by_device = counts(vpn)
+        assert by_device == {"eth0": 0, "eth2": MANY_PORTS}
     finally:
         vpn.lab.heal("par1.isp1")
     until("the preferred uplink carries", lambda: _carrying(vpn, "isp1"), within_s=30)
@@ -311,28 +312,6 @@ def _gap_s(flow: Flow) -> float:
     replied = packets[after].replied
     assert replied is not None
     return replied - packets[lost[0]].sent
-
-
-@contextmanager
-def _counted(vpn: Vpn, match: str) -> Iterator[None]:
-    """Counts what leaves by each uplink."""
-    rules = [
-        "add table inet counted",
-        "add chain inet counted post { type filter hook postrouting priority 300; }",
-        *(f"add counter inet counted {device}" for device in ("eth0", "eth2")),
-        *(f"add rule inet counted post oifname {device} {match} counter name {device}" for device in ("eth0", "eth2")),
-    ]
-    assert vpn.run("par1", "nft", "; ".join(rules)).status == 0
-    try:
-        yield
-    finally:
-        assert vpn.run("par1", "nft", "delete table inet counted").status == 0
-
-
-def _counts(vpn: Vpn) -> dict[str, int]:
-    listed = json.loads(vpn.run("par1", "nft", "--json", "list", "counters", "table", "inet", "counted").stdout)
-    rows = [one["counter"] for one in listed["nftables"] if "counter" in one]
-    return {row["name"]: row["packets"] for row in rows}
 
 
 ECHO = """
