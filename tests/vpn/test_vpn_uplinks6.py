@@ -22,7 +22,7 @@ CARRIED_S = 30.0
 BACK_S = 90.0
 OUTSIDE = "2001:db8:1::1"  # on the Internet, and no uplink's gateway at the spoke
 ISP1, ISP2 = "2001:db8:12::2", "2001:db8:13::2"
-HOST = "fd00:6:12::10"
+HOST, GATEWAY = "fd00:6:12::10", "fd00:6:12::1"
 SOURCES = tuple(f"fd00:6:12::1{number}" for number in range(4))
 MANY = 200  # connections from those, and as many ports as that takes
 SLOW_S = 0.2  # each way; the file says that a round trip of 300 ms is too long, and 800 ms no answer
@@ -122,6 +122,20 @@ def test_an_isp_whose_answers_are_slow_is_left_and_taken_back(vpn: Vpn, figure: 
         until("the first is online", lambda: states(vpn, "par1")["isp1"] == "online", within_s=BACK_S)
         until("and carries", lambda: carrying(vpn, "par1") == "isp1", within_s=CARRIED_S)
         assert set(connected(vpn, 26000)) == {ISP1, ISP2}
+
+
+def test_a_device_that_is_switched_off_and_on_has_its_address_again(vpn: Vpn) -> None:
+    """The kernel would take it away, as it does not with IPv4: a port of the LAN and one of an ISP."""
+    until("both online", lambda: set(states(vpn, "par1").values()) == {"online"}, within_s=BACK_S)
+    with answering(vpn, "internet", OUTSIDE):
+        for device, word in (("eth1", "down"), ("eth1", "up"), ("eth0", "down")):
+            assert vpn.run("par1", "ip", "link", "set", device, word).status == 0
+        until("the LAN has its gateway", lambda: vpn.answers("paris-nas", GATEWAY), within_s=10)
+        until("it is missed", lambda: states(vpn, "par1")["isp1"] == "disabled", within_s=10)
+        assert connected(vpn, 27000) == {ISP2: MANY}
+        assert vpn.run("par1", "ip", "link", "set", "eth0", "up").status == 0
+        until("both online", lambda: set(states(vpn, "par1").values()) == {"online"}, within_s=BACK_S)
+        assert set(connected(vpn, 28000)) == {ISP1, ISP2}
 
 
 @pytest.mark.parametrize(("router", "gateway"), [("par1", "2001:db8:13::1"), ("hq1", "2001:db8:2::1")])

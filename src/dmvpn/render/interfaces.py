@@ -331,6 +331,10 @@ def _sysctls(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "net.ipv4.fib_multipath_hash_policy", "1"
     for cloud in plan.clouds:
         yield f"net.ipv4.conf.{word(cloud.device, 'device')}.send_redirects", "0"
+    standing = [*(own for uplink in plan.uplinks for own in uplink.addresses), *(lan.address for lan in plan.lans)]
+    if _has_ipv6(plan) or any(own.version == 6 for own in standing):
+        # A device that is switched off and on again has its IPv4 addresses still; IPv6 ones the kernel would take away.
+        yield "net.ipv6.conf.all.keep_addr_on_down", "1"
     if not _has_ipv6(plan):
         return
     yield "net.ipv6.conf.all.forwarding", "1"
