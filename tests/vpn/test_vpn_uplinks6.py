@@ -124,6 +124,15 @@ def test_an_isp_whose_answers_are_slow_is_left_and_taken_back(vpn: Vpn, figure: 
         assert set(connected(vpn, 26000)) == {ISP1, ISP2}
 
 
+def test_what_connection_tracking_has_lost_does_not_leave_with_an_internal_address(vpn: Vpn) -> None:
+    """Where IPv6 is translated too: a SYN that is a FIN too is no connection's, and NAT would let it out as it is."""
+    with answering(vpn, "internet", OUTSIDE), counted(vpn, "ip6 saddr fd00:6::/32"):
+        assert vpn.run("paris-nas", "python3", "-c", LOST, HOST, OUTSIDE).status == 0
+        assert asked(vpn, "paris-nas", "tcp", HOST, 29000, OUTSIDE) in (ISP1, ISP2), "behind them"
+        assert counts(vpn) == {"eth0": 0, "eth2": 0}
+    assert "that NAT lost 20" in vpn.dmvpn("par1", "status").text
+
+
 def test_a_device_that_is_switched_off_and_on_has_its_address_again(vpn: Vpn) -> None:
     """The kernel would take it away, as it does not with IPv4: a port of the LAN and one of an ISP."""
     until("both online", lambda: set(states(vpn, "par1").values()) == {"online"}, within_s=BACK_S)
@@ -204,6 +213,14 @@ with socket.socket(socket.AF_INET6, kind) as one:
         print(one.recv(100).decode())
     except OSError as error:
         print(error)
+"""
+LOST = """
+import socket, struct, sys
+with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_TCP) as raw:
+    raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_CHECKSUM, 16)
+    raw.bind((sys.argv[1], 0))
+    for port in range(20):
+        raw.sendto(struct.pack("!HHIIBBHHH", 40000 + port, 7007, 1, 0, 5 << 4, 0x03, 1024, 0, 0), (sys.argv[2], 0))
 """
 CONNECT = """
 import collections, concurrent.futures, json, socket, sys

@@ -62,6 +62,7 @@ Placed = Iterator[tuple[Hook, Entry]]
 def _never(plan: Plan) -> Placed:
     """Internal addresses on an uplink; and what source NAT must not touch."""
     outside = _outside(plan)
+    translated = _translated(plan)
     for family, internal in _families(plan.prefixes):
         forged = Packets(device_in=outside, family=family, source=internal)
         lost = Packets(device_out=outside, family=family, destination=internal)
@@ -70,15 +71,21 @@ def _never(plan: Plan) -> Placed:
         for hook in (Hook.FILTER_THROUGH, Hook.FILTER_OUT):
             yield hook, Entry(lost, Verdict.REJECT, f"{DERIVED}internal addresses stay inside", "dropped.lost")
         yield Hook.NAT_AFTER, Entry(lost, Verdict.ACCEPT, f"{DERIVED}internal addresses stay as they are")
-        if family == 4:
+        if family in translated:
             # Connection tracking has lost it, so NAT would let it out as it is.
-            invalid = Packets(device_out=outside, family=4, source=internal, states=(State.INVALID,))
+            invalid = Packets(device_out=outside, family=family, source=internal, states=(State.INVALID,))
             why = f"{DERIVED}nothing leaves with an internal address"
             yield Hook.FILTER_THROUGH, Entry(invalid, Verdict.DROP, why, "dropped.untranslated")
     if any(cloud.plane is Plane.KERNEL for cloud in plan.clouds):
         yield Hook.NAT_AFTER, Entry(Packets(ipsec_out=True), Verdict.ACCEPT, f"{DERIVED}what ESP carries")
     own = Packets(family=plan.transport_range.version, source=(plan.transport_range,))
     yield Hook.NAT_AFTER, Entry(own, Verdict.ACCEPT, f"{DERIVED}transport addresses")
+
+
+def _translated(plan: Plan) -> frozenset[int]:
+    """Families whose internal addresses are no one's outside: IPv4, and IPv6 where the file has source NAT for it."""
+    rules = plan.policy.source_nat if plan.policy is not None else ()
+    return frozenset((4, *(family for nat in rules if nat.to is not None for family in nat.match.families)))
 
 
 def _openings(plan: Plan) -> Placed:
