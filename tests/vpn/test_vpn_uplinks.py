@@ -73,7 +73,7 @@ def test_a_silent_isp_is_left_within_seconds_and_taken_back_before_it_is_needed(
         try:
             until("the other uplink carries", lambda: _carrying(vpn, "isp2"), within_s=15)
             _answers(to_hub, to_spoke)
-            gaps = {"hub": _gap_s(to_hub), "spoke": _gap_s(to_spoke)}
+            gaps = {"hub": to_hub.gap_s(), "spoke": to_spoke.gap_s()}
             assert beside.lost() == [], "nothing of what goes over other uplinks"
             assert _default(vpn) == ["203.0.113.1"]
             assert vpn.dmvpn("par1", "status").status == 3
@@ -191,8 +191,8 @@ def test_a_line_that_returns_with_another_address_heals_by_itself(vpn: Vpn, figu
         assert vpn.run("par1", "ip", "link", "delete", "eth0").status == 0
         until("the other uplink carries", lambda: _carrying(vpn, "isp2"), within_s=15)
         _answers(to_hub, to_spoke)
-        figure("device taken away: a LAN host's ping answers after", _gap_s(to_hub))
-        assert _gap_s(to_hub) < patience(CARRIER_LIMIT_S)
+        figure("device taken away: a LAN host's ping answers after", to_hub.gap_s())
+        assert to_hub.gap_s() < patience(CARRIER_LIMIT_S)
         for flow in (to_hub, to_spoke):
             flow.mark()
         _new_line(vpn)
@@ -212,8 +212,8 @@ def test_lost_carrier_needs_no_probe(vpn: Vpn, figure: Figure) -> None:
         _answers(to_hub, to_spoke)
         assert beside.lost() == []
         for whom, flow in (("hub", to_hub), ("spoke", to_spoke)):
-            figure(f"carrier lost: a LAN host's ping to a {whom}'s site answers after", _gap_s(flow))
-            assert _gap_s(flow) < patience(CARRIER_LIMIT_S)
+            figure(f"carrier lost: a LAN host's ping to a {whom}'s site answers after", flow.gap_s())
+            assert flow.gap_s() < patience(CARRIER_LIMIT_S)
     assert "no carrier" in _uplinks(vpn)["isp1"].why
 
 
@@ -300,18 +300,6 @@ def _moved_back(to_hub: Flow, to_spoke: Flow, beside: Flow) -> None:
     allowed = patience(BACK_PACKETS_KERNEL) if vm.VARIABLE in os.environ else BACK_PACKETS
     assert max(len(flow.lost()) for flow in (to_hub, to_spoke)) <= allowed
     assert beside.lost() == []
-
-
-def _gap_s(flow: Flow) -> float:
-    """From the first packet that was lost to the first that was answered behind it."""
-    lost = flow.lost()
-    packets = {packet.sequence: packet for packet in flow.stream.stretch()}
-    if not lost:
-        return 0.0
-    after = next(one for one in sorted(packets) if one > lost[-1] and packets[one].replied is not None)
-    replied = packets[after].replied
-    assert replied is not None
-    return replied - packets[lost[0]].sent
 
 
 ECHO = """

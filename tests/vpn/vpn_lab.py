@@ -48,6 +48,7 @@ NETWORKS = {
     "uplinks": HERE / "networks" / "uplinks.yaml",
     "taken": HERE / "networks" / "taken.yaml",
     "gateways": HERE / "networks" / "gateways.yaml",
+    "pppoe": HERE / "networks" / "pppoe.yaml",
     "rip6": HERE / "networks" / "rip6.yaml",
     "nat-kernel": HERE / "networks" / "nat-kernel.yaml",
     "nat-kernel-alike": HERE / "networks" / "nat-kernel-alike.yaml",
@@ -124,6 +125,17 @@ class Flow:
         while missing() and time.monotonic() < deadline:
             time.sleep(LOOK_S)
         return missing()
+
+    def gap_s(self) -> float:
+        """Since the mark: from the first packet that was lost to the first that was answered behind the last one."""
+        lost = self.lost()
+        packets = {packet.sequence: packet for packet in self.stream.stretch()}
+        if not lost:
+            return 0.0
+        after = next(one for one in sorted(packets) if one > lost[-1] and packets[one].replied is not None)
+        replied = packets[after].replied
+        assert replied is not None
+        return replied - packets[lost[0]].sent
 
 
 @dataclass(slots=True)

@@ -9,14 +9,15 @@ from itertools import count
 from dmvpn.errors import WrongInput
 from dmvpn.lab import nat
 from dmvpn.lab.impairment import Impairment
-from dmvpn.lab.topology import DEVICE_NAME_OCTETS, End, LeaseServer, Link, Node, NodeKind, Route, Topology
-from dmvpn.network.lab_model import Lab, LabLink, LabUplink, NatKind, settled
-from dmvpn.network.plan import Address, Plan, Uplink
+from dmvpn.lab.topology import DEVICE_NAME_OCTETS, End, LeaseServer, Link, Node, NodeKind, Route, Session, Topology
+from dmvpn.network.lab_model import Lab, LabLink, LabNat, LabUplink, NatKind, settled
+from dmvpn.network.plan import Address, Plan, Pppoe, Uplink
 
 WAN_ROUTERS_FROM = IPv4Address("198.18.0.0")  # RFC 2544's range: nobody's real address
 WAN_MTU_OCTETS = 1500
 LEASED_FROM = IPv4Address("198.19.0.0")  # the other half of it
 LEASED_BLOCK = 8  # addresses for each uplink
+PPPOE_OCTETS = 8  # PPPoE and PPP, RFC 2516 7
 EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 
 
@@ -97,17 +98,20 @@ class _Drawing:
         asked = self.lab.uplinks.get(label) or LabUplink.model_construct(at=next(iter(self.lab.routers)))
         if asked.at not in self.cores:
             raise WrongInput(f"{where}.at", f"no WAN router {asked.at}", f"use one of {', '.join(self.cores)}")
-        leases = self._leases(asked, number) if uplink.dhcp else ()
+        session = uplink.pppoe
+        leases = self._leases(asked, number) if uplink.dhcp or session is not None else ()
+        if session is not None and asked.nat != LabNat():
+            raise WrongInput(f"{where}.nat", "a PPPoE session ends at the WAN router itself", "remove the line")
         if leases and asked.nat.behind is not None:
             raise WrongInput(f"{where}.nat.behind", "a NAT router leases to one uplink", "give this one an address")
         if leases:
             way_out = leases[0].network.network_address + 1
             uplink = replace(uplink, addresses=leases, gateways=(way_out,))
         if not uplink.addresses or not uplink.gateways:
-            raise WrongInput(where, "the lab has no ISP that speaks PPPoE", "give the uplink dhcp: true, or an address")
+            raise WrongInput(where, "has no address in a lab", "give the uplink dhcp: true, pppoe, or an address")
         quality = settled(asked, self.lab.wan)
         impairment = Impairment.of_link(quality)
-        inner = End(plan.router, uplink.device)
+        inner = End(plan.router, uplink.device if session is None else uplink.carrier)
         shared = asked.nat.behind
         box = self.lab.uplinks.get(shared, LabUplink()).nat if shared is not None else asked.nat
         kind = box.kind
@@ -115,7 +119,7 @@ class _Drawing:
         mine = dict.fromkeys(interface.ip for interface in uplink.addresses)
         if kind is NatKind.NONE and uplink.public is not None and uplink.public not in mine:
             kind = NatKind.ONE_TO_ONE  # the file says that the world sees another address
-        mtu_octets = quality.mtu or uplink.mtu_octets
+        mtu_octets = quality.mtu or uplink.mtu_octets + (0 if session is None else PPPOE_OCTETS)
         if kind is NatKind.NONE:
             seen = list(mine) if leases else sorted(mine, key=str)  # leases are given in their order
             outer = self._wan_end(asked.at, label, seen, uplink)
@@ -130,17 +134,19 @@ class _Drawing:
         if leases:
             device = outer.device if kind is NatKind.NONE else nat.INSIDE
             gateway = IPv4Address(str(uplink.gateways[0]))
-            self.nodes[outer.node].leases.append(LeaseServer(label, device, gateway, leases, mtu_octets))
+            self.nodes[outer.node].leases.append(_lease_server(label, device, gateway, leases, mtu_octets, session))
 
     def _wan_end(self, at: str, label: str, addresses: Sequence[Address], uplink: Uplink) -> End:
         """The WAN router's port for one uplink: the gateway's address alone, host routes to the uplink's."""
         wan = self.nodes[at]
         taken = {device for device, _ in wan.addresses} | {route.device for route in wan.routes}
-        device = _device("", label, taken)
+        device = _device("", label, taken | {link.b.device for link in self.links.values() if link.b.node == at})
+        self.behind[at] += addresses
+        if uplink.pppoe is not None:  # addresses and routes are the session's
+            return End(at, device)
         wan.addresses += [(device, f"{gateway}/{gateway.max_prefixlen}") for gateway in uplink.gateways]
         wan.routes += [Route(f"{address}/{address.max_prefixlen}", device) for address in addresses]
         wan.sysctls |= {f"net/ipv4/conf/{device}/proxy_arp": "1", f"net/ipv4/neigh/{device}/proxy_delay": "0"}
-        self.behind[at] += addresses
         return End(at, device)
 
     def _nat_end(self, owner: str, at: str, kind: nat.Box, uplink: Uplink) -> End:
@@ -253,6 +259,20 @@ class _Drawing:
             if isinstance(endpoint, str)
         }
         return sorted(lines, key=str)
+
+
+def _lease_server(
+    label: str,
+    device: str,
+    gateway: IPv4Address,
+    leases: tuple[IPv4Interface, ...],
+    mtu_octets: int,
+    pppoe: Pppoe | None,
+) -> LeaseServer:
+    if pppoe is None:
+        return LeaseServer(label, device, gateway, leases, mtu_octets)
+    session = Session(pppoe.user, pppoe.password.decode())
+    return LeaseServer(label, device, gateway, leases, mtu_octets - PPPOE_OCTETS, session)
 
 
 # What `cut` fills: pairs of addresses between which the WAN carries nothing, in either direction.

@@ -1,7 +1,8 @@
-"""The ISP's DHCP server of an uplink: dnsmasq in the WAN or NAT router that the uplink ends at. dnsmasq(8).
+"""What gives an uplink its address: the ISP's DHCP server, dnsmasq in the WAN or NAT router that the uplink ends at, or
+an access concentrator (sessions.py). dnsmasq(8).
 
-It has one address to give at a time. `renumber` takes the next: the client asks again within seconds, is refused, and
-starts anew, as with an ISP that moves its customers.
+It has one address to give at a time. `renumber` takes the next: a DHCP client asks again within seconds, is refused,
+and starts anew, as with an ISP that moves its customers; a session is ended, and the next one has the other address.
 """
 
 import json
@@ -13,7 +14,8 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 from dmvpn.errors import Fault, WrongInput
-from dmvpn.lab.topology import LeaseServer
+from dmvpn.lab import sessions
+from dmvpn.lab.topology import LeaseServer, Session
 from dmvpn.linux import files, process
 from dmvpn.linux.pace import patience
 
@@ -32,7 +34,7 @@ def renumber(link: str) -> IPv4Address:
     """Give the uplink its next address, and after the last the first again; returns it. Call it in the node."""
     place = _PLACE / link / "server.json"
     if not place.exists():
-        raise WrongInput(link, "its address is not leased", "name an uplink with dhcp: true")
+        raise WrongInput(link, "its address is not leased", "name an uplink with dhcp: true or pppoe")
     known = json.loads(place.read_text())
     server = LeaseServer(
         link=link,
@@ -40,6 +42,7 @@ def renumber(link: str) -> IPv4Address:
         gateway=IPv4Address(known["gateway"]),
         leases=tuple(IPv4Interface(lease) for lease in known["leases"]),
         mtu_octets=known["mtu_octets"],
+        session=None if known["session"] is None else Session(*known["session"]),
     )
     if len(server.leases) < 2:
         raise WrongInput(link, "there is one address to give", f"write two: lab.uplinks.{link}.leases")
@@ -54,19 +57,27 @@ def _serve(server: LeaseServer, number: int) -> None:
     place.mkdir(parents=True, exist_ok=True)
     pid_file = place / "pid"
     _end(pid_file)
-    lease = server.leases[number]
-    (place / "leases").unlink(missing_ok=True)  # it would keep the address for whom it knows
-    (place / "dnsmasq.conf").write_text("\n".join(_lines(server, lease, place)) + "\n")
+    lease, session = server.leases[number], server.session
     said = {
         "device": server.device,
         "gateway": str(server.gateway),
         "leases": [str(one) for one in server.leases],
         "mtu_octets": server.mtu_octets,
         "number": number,
+        "session": None if session is None else [session.user, session.password],
     }
-    files.write(place / "server.json", json.dumps(said))
-    argv = ("dnsmasq", f"--conf-file={place / 'dnsmasq.conf'}")
-    process.run(argv, timeout_s=_START_LIMIT_S, package="dnsmasq-base")
+    files.write_secret(place / "server.json", json.dumps(said))
+    if session is None:
+        argv, package = _command(server, lease, place), "dnsmasq-base"
+    else:
+        argv, package = sessions.command(server, session, lease, place), sessions.PACKAGE
+    process.run(argv, timeout_s=_START_LIMIT_S, package=package)
+
+
+def _command(server: LeaseServer, lease: IPv4Interface, place: Path) -> tuple[str, ...]:
+    (place / "leases").unlink(missing_ok=True)  # it would keep the address for whom it knows
+    (place / "dnsmasq.conf").write_text("\n".join(_lines(server, lease, place)) + "\n")
+    return ("dnsmasq", f"--conf-file={place / 'dnsmasq.conf'}")
 
 
 def _lines(server: LeaseServer, lease: IPv4Interface, place: Path) -> list[str]:
@@ -103,7 +114,7 @@ def _end(pid_file: Path) -> None:
         deadline = time.monotonic() + patience(_START_LIMIT_S)
         while Path(f"/proc/{pid}").exists():
             if time.monotonic() > deadline:
-                raise Fault("dnsmasq", "did not end")
+                raise Fault(str(pid_file), f"process {pid} did not end")
             time.sleep(0.01)
     finally:
         os.close(descriptor)

@@ -40,14 +40,26 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Session:
+    """Whom the ISP lets have a PPPoE session."""
+
+    user: str
+    password: str
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseServer:
-    """The DHCP server of one uplink, by the name of its link. The first of `leases` is given first."""
+    """What gives one uplink its address, by the name of its link. The first of `leases` is given first.
+
+    With `session` it is an access concentrator, without one a DHCP server. `mtu_octets` is what it tells the uplink.
+    """
 
     link: str
     device: str
     gateway: IPv4Address
     leases: tuple[IPv4Interface, ...]
     mtu_octets: int
+    session: Session | None = None
 
 
 @dataclass(slots=True)

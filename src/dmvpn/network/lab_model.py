@@ -68,7 +68,7 @@ class LabUplink(LabLink):
     nat: LabNat = LabNat()
     """The NAT router before the WAN, if any."""
     leases: Interfaces = ()
-    """With dhcp: true, the addresses its ISP's server gives, one after the other; absent: two of 198.19.0.0/16."""
+    """With dhcp: true or pppoe, the addresses its ISP gives, one after the other; absent: two of 198.19.0.0/16."""
 
 
 class LabRouter(Section):

@@ -16,7 +16,7 @@ from dmvpn import lab as lab_room
 from dmvpn.errors import Fault, WrongInput
 from dmvpn.identity import authority
 from dmvpn.lab import capture as packets
-from dmvpn.lab import frr10, lifecycle, private, runner, running, scenario
+from dmvpn.lab import frr10, lifecycle, private, runner, running, scenario, sessions
 from dmvpn.lab.derive import topology_of
 from dmvpn.lab.graph import mermaid
 from dmvpn.lab.impairment import Change
@@ -87,6 +87,7 @@ def up(
     """A lab that stays until `down`; `authority_of` gives the operator's own authority, `bare` more bare routers."""
     refuse_without_root()
     file, plans = _read(path)
+    _refuse_without_ppp(plans)
     file = _barer(file, bare)
     issuing = (authority_of or authorities)(file)
     given = papers(file, plans, issuing)
@@ -132,6 +133,7 @@ def _await_routes(lab: Lab) -> list[str]:
 def held(path: Path, name: str | None, report: Callable[[Progress], None]) -> Iterator[Lab]:
     """A lab for as long as the block lasts."""
     file, plans = _read(path)
+    _refuse_without_ppp(plans)
     issuing = authorities(file)
     given = papers(file, plans, issuing)
     with lifecycle.held(
@@ -169,6 +171,12 @@ def _read(path: Path) -> tuple[NetworkFile, dict[str, Plan]]:
     if missing:
         raise Fault("lab.frr10", missing)
     return file, every
+
+
+def _refuse_without_ppp(plans: dict[str, Plan]) -> None:
+    sessions_of = (f"{router}.{one.name}" for router, plan in plans.items() for one in plan.uplinks if one.pppoe)
+    if (label := next(sessions_of, None)) is not None and (missing := sessions.why_not()):
+        raise Fault(f"uplink {label}", missing, "add --vm, or give the uplink dhcp: true, or an address")
 
 
 def _foreign(file: NetworkFile, plans: dict[str, Plan]) -> tuple[str, ...]:
