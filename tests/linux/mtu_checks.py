@@ -15,8 +15,9 @@ from dmvpn.linux.pace import patience
 from dmvpn.linux.path_probe import EchoProber, Outcome, Probe
 from dmvpn.network.plan import Plane
 
-_DEVICE = "gre1"
-_WIDE = 9000
+DEVICE = "acme-blue"
+WIDE = 9000
+OVERLAY6 = ("fd00:255::1", "fd00:255::11")
 
 
 @contextmanager
@@ -34,18 +35,25 @@ def namespace() -> Iterator[None]:
 def tunnels(found: Pair) -> None:
     """An mGRE device at both ends as interfaces.py describes it; who is where is set for each kind of ESP."""
     for end, do in enumerate((run, found.at_far)):
-        do("ip", "link", "add", _DEVICE, "type", "gre", "key", "1", "ttl", "64", "tos", "inherit", "pmtudisc")
-        do("ip", "addr", "add", f"{OVERLAY[end]}/24", "dev", _DEVICE)
-        do("ip", "link", "set", _DEVICE, "up", "mtu", str(_WIDE))
+        do("ip", "link", "add", DEVICE, "type", "gre", "key", "1", "ttl", "64", "tos", "inherit", "pmtudisc")
+        do("ip", "addr", "add", f"{OVERLAY[end]}/24", "dev", DEVICE)
+        do("ip", "addr", "add", f"{OVERLAY6[end]}/64", "dev", DEVICE, "nodad")
+        do("ip", "link", "set", DEVICE, "up", "mtu", str(WIDE))
+
+
+def lladdr(way: Way, end: int) -> str:
+    """What a neighbour entry says of an end: its transport address, or, in transport mode, that of the underlay."""
+    if way.plane is Plane.USERSPACE:
+        return "02:00:" + ":".join(f"{octet:02x}" for octet in ip_address(TRANSPORT[end]).packed)
+    return (TRANSPORT if way.tunnel_mode else UNDERLAY[4])[end]
 
 
 def lead(found: Pair, way: Way) -> None:
-    """The neighbour entry names the transport address, or, in transport mode, that of the underlay."""
-    addresses = TRANSPORT if way.tunnel_mode else UNDERLAY[4]
     for end, do in enumerate((run, found.at_far)):
-        do("ip", "neigh", "replace", OVERLAY[1 - end], "lladdr", addresses[1 - end], "dev", _DEVICE, "nud", "permanent")
+        for far in (OVERLAY[1 - end], OVERLAY6[1 - end]):
+            do("ip", "neigh", "replace", far, "lladdr", lladdr(way, 1 - end), "dev", DEVICE, "nud", "permanent")
         # As transport_routes.py has it; without a limit the tunnel's MTU would limit its own outer packets.
-        do("ip", "route", "replace", f"{TRANSPORT[1 - end]}/32", "dev", _DEVICE, "src", TRANSPORT[end], "mtu", "65520")
+        do("ip", "route", "replace", f"{TRANSPORT[1 - end]}/32", "dev", DEVICE, "src", TRANSPORT[end], "mtu", "65520")
 
 
 def ready(found: Pair, way: Way) -> None:
@@ -77,7 +85,7 @@ def check_kernel(found: Pair, way: Way, esp: str, underlay: int) -> None:
     prober = EchoProber(ip_address(OVERLAY[1]), source=ip_address(OVERLAY[0]))
 
     def ping(octets: int, device_mtu: int) -> Outcome:
-        set_mtu(_DEVICE, device_mtu)
+        set_mtu(DEVICE, device_mtu)
         return prober.send([Probe(octets)], timeout_s=patience(2.0))[Probe(octets)].outcome
 
     with found.wire() as wire:
@@ -87,7 +95,7 @@ def check_kernel(found: Pair, way: Way, esp: str, underlay: int) -> None:
         assert packet.octets == way.underlay_octets(esp, mtu) <= underlay, f"{way}, {esp}"
         assert ping(mtu + 1, mtu) is Outcome.TOO_BIG
         # Were the device wider, the kernel would find that ESP has no room.
-        assert ping(mtu + 1, _WIDE) is Outcome.TOO_BIG
+        assert ping(mtu + 1, WIDE) is Outcome.TOO_BIG
         assert wire.take(1, 0.05) == []
 
 

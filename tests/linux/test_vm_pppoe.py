@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from ipsec_pair import wait_for
+from mss_checks import check_mss, lan
 from mtu_checks import check, child, namespace, proposals, ready
 from mtu_pair import ETH_P_ALL, UNDERLAY, pair
 from mtu_table import ESPS, WAYS, Way
@@ -78,15 +79,17 @@ def test_the_mtu_of_1492_is_the_largest_that_stays_one_packet_in_a_session(tmp_p
         mtu = json.loads(subprocess.check_output(("ip", "-j", "link", "show", found.device)))[0]["mtu"]
         assert mtu == 1492
         ready(found, way)
-        for esp in proposals(way):
-            child(found, way, esp)
-            with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL)) as cable:
-                cable.bind(("e0", ETH_P_ALL))  # the others are not shown what is sent
-                check(found, way, esp, mtu)
-                frames = sent(cable)
-            computed = way.underlay_octets(esp, way.mtu_octets(esp, mtu))
-            assert computed + HEADERS_OCTETS in frames, f"{way}, {esp}: {frames}"
-            assert max(frames) <= 1500
+        with lan(found, way, tmp_path) as hosts:
+            for esp in proposals(way):
+                child(found, way, esp)
+                largest = way.underlay_octets(esp, way.mtu_octets(esp, mtu)) + HEADERS_OCTETS
+                for checked, one in ((check, found), (check_mss, hosts)):
+                    with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL)) as cable:
+                        cable.bind(("e0", ETH_P_ALL))  # the others are not shown what is sent
+                        checked(one, way, esp, mtu)
+                        frames = sent(cable)
+                    assert largest in frames, f"{way}, {esp}: {frames}"
+                    assert max(frames) <= 1500
 
 
 @pytest.mark.parametrize("plane", Plane, ids=str)
