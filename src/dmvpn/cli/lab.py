@@ -144,7 +144,7 @@ def impair(
 
 @app.command()
 def renumber(
-    link: Annotated[str, typer.Argument(metavar="ROUTER.UPLINK", help="An uplink with dhcp: true.")],
+    link: Annotated[str, typer.Argument(metavar="ROUTER.UPLINK", help="An uplink with dhcp: true or pppoe.")],
     name: NameOption = None,
 ) -> None:
     """Let an uplink's ISP give it its next address; the router learns of it within seconds."""

@@ -124,7 +124,7 @@ class Lab:
         return self._quality(link, now)
 
     def renumber(self, link: str) -> Address:
-        """The ISP of an uplink with dhcp: true gives it its next address, which is returned."""
+        """The ISP of an uplink with dhcp: true or pppoe gives it its next address, which is returned."""
         known = self.links.get(link)
         if known is None:
             raise WrongInput(f"lab {self.name}", f"has no link {link}", f"it has {', '.join(self.links)}")

@@ -94,7 +94,7 @@ class Heal(Section):
 
 
 class Renumber(Section):
-    """The ISP of an uplink with dhcp: true gives it its next address."""
+    """The ISP of an uplink with dhcp: true or pppoe gives it its next address."""
 
     link: LinkName
 
