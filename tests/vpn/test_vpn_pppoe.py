@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from vpn_lab import NETWORKS, Figure, Vpn, settled_lab, until
+from vpn_lab import NETWORKS, Figure, Vpn, settled_lab, until, until_nothing
 
 from dmvpn.daemon.control import UplinkRow
 from dmvpn.lab.impairment import Change
@@ -39,7 +39,9 @@ def vpn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vpn]:
 
 
 def test_the_session_is_the_uplink_and_the_tunnels_go_over_it(vpn: Vpn) -> None:
-    for router, carrier in (("par1", "eth0"), ("lyo1", "eth0.7")):
+    """On both planes."""
+    for router, carrier, plane in (("par1", "eth0", "kernel"), ("lyo1", "eth0.7", "userspace")):
+        assert [cloud.plane for cloud in vpn.status(router).clouds] == [plane]
         (address,) = session(vpn, router)
         assert address["origin"] == Origin.PPP
         device = link(vpn, router)
@@ -53,16 +55,19 @@ def test_the_session_is_the_uplink_and_the_tunnels_go_over_it(vpn: Vpn) -> None:
     with vpn.flow("paris-pc", "lyon-pc") as flow, vpn.flow("paris-pc", "hq-pc") as to_hub:
         flow.until("direct", within_s=30)
         to_hub.until("direct", within_s=30)
+    for router in ("par1", "lyo1"):
+        until_nothing(f"{router} to be well", lambda router=router: vpn.ill(router), within_s=30)
 
 
 def test_full_packets_go_through_it(vpn: Vpn) -> None:
     """The cloud's MTU is that of an underlay of 1492: with DF, not an octet more."""
-    (cloud,) = vpn.status("par1").clouds
-    assert cloud.plane == "kernel"
-    mtu = json.loads(vpn.run("par1", "ip", "-j", "link", "show", cloud.device).stdout)[0]["mtu"]
-    whole = ("ping", "-c", "1", "-W", "5", "-M", "do", "-s")
-    assert vpn.run("paris-pc", *whole, str(mtu - 28), "10.1.13.10").status == 0
-    assert vpn.run("paris-pc", *whole, str(mtu - 27), "10.1.13.10").status != 0
+    for router, host, computed in (("par1", "paris-pc", 1402), ("lyo1", "lyon-pc", 1372)):
+        (cloud,) = vpn.status(router).clouds
+        mtu = json.loads(vpn.run(router, "ip", "-j", "link", "show", cloud.device).stdout)[0]["mtu"]
+        assert mtu == computed
+        whole = ("ping", "-c", "1", "-W", "5", "-M", "do", "-s")
+        assert vpn.run(host, *whole, str(mtu - 28), "10.1.0.10").status == 0
+        assert vpn.run(host, *whole, str(mtu - 27), "10.1.0.10").status != 0
 
 
 def test_a_session_that_falls_silent_is_left_and_is_taken_again_when_it_is_made_anew(vpn: Vpn, figure: Figure) -> None:
