@@ -20,6 +20,7 @@ pytestmark = pytest.mark.lab
 INTERVAL_S = 0.02
 CARRIED_S = 30.0
 BACK_S = 90.0
+SETTLED_S = 4.0
 OUTSIDE = "2001:db8:1::1"  # on the Internet, and no uplink's gateway at the spoke
 ISP1, ISP2 = "2001:db8:12::2", "2001:db8:13::2"
 HOST, GATEWAY = "fd00:6:12::10", "fd00:6:12::1"
@@ -38,6 +39,19 @@ def carrying(vpn: Vpn, router: str) -> str:
     """The uplink with the router's tunnel, if it is one."""
     names = [row.name for row in vpn.status(router).uplinks if row.tunnels]
     return names[0] if len(names) == 1 else ""
+
+
+def until_settled(vpn: Vpn, router: str) -> None:
+    """By the first, and no longer on the way: of a peer's two addresses another may answer first, for two seconds."""
+    since = time.monotonic()
+
+    def stays() -> bool:
+        nonlocal since
+        if carrying(vpn, router) != "isp1":
+            since = time.monotonic()
+        return time.monotonic() - since > SETTLED_S
+
+    until("the first carries", stays, within_s=CARRIED_S)
 
 
 def states(vpn: Vpn, router: str) -> dict[str, str]:
@@ -151,7 +165,7 @@ def test_a_device_that_is_switched_off_and_on_has_its_address_again(vpn: Vpn) ->
 def test_a_silent_isp_is_left_and_taken_back(vpn: Vpn, figure: Figure, router: str, gateway: str) -> None:
     other = {"par1": "hq1", "hq1": "par1"}[router]
     until("both online", lambda: set(states(vpn, router).values()) == {"online"}, within_s=BACK_S)
-    until("the first carries", lambda: carrying(vpn, router) == "isp1", within_s=CARRIED_S)
+    until_settled(vpn, router)
     with vpn.flow("paris-pc", "hq-pc", interval_s=INTERVAL_S) as flow:
         flow.until("direct", within_s=15)
         flow.mark()
@@ -160,9 +174,11 @@ def test_a_silent_isp_is_left_and_taken_back(vpn: Vpn, figure: Figure, router: s
             until("the other carries", lambda: carrying(vpn, router) == "isp2", within_s=CARRIED_S)
             flow.until("direct", within_s=CARRIED_S)
             lost = flow.lost()
+            assert lost, "it was in use"
             figure(f"an IPv6 ISP of {router} falls silent: nothing arrives for", len(lost) * INTERVAL_S)
             assert f"via {gateway}" in default(vpn, router)
-            assert carrying(vpn, other) == "isp1", "the other end is where it was"
+            # Its second address may have been the first to answer.
+            until("the other end is where it was", lambda: carrying(vpn, other) == "isp1", within_s=CARRIED_S)
             assert all(one["state"] == "Established" for one in vpn.status(router).bgp), "BGP has noticed nothing"
         finally:
             vpn.lab.heal(f"{router}.isp1")
