@@ -152,3 +152,13 @@ def test_mains_own_ways_stand_before_any_mark_with_one_uplink_too(policy: str, m
     (file,) = interfaces.render(marked, LAYOUT).files
     first = {"priority": 399, "table": 254, "family": 4, "specific": True}
     assert (first in json.loads(file.text)["rules"]) is made
+
+
+def test_hosts_with_ipv6_for_the_internet_alone_are_forwarded() -> None:
+    lan = "networks: {lan: {port: eth1, prefix: 10.1.1.0/24}}"
+    guests = lan.replace("}}", '}, guests: {port: eth2, prefix: "2001:db8:1::/64", zone: internet-only}}')
+    text = MINIMAL.replace(lan, guests).replace("prefixes: [10.0.0.0/8]", 'prefixes: [10.0.0.0/8, "2001:db8:1::/64"]')
+    with_it = compile_plan(load(text, "network.yaml"), "par1", secrets={})
+    for made, there in ((plan(STATIC), False), (with_it, True)):
+        (network,) = interfaces.render(made, LAYOUT).files
+        assert ("net.ipv6.conf.all.forwarding" in json.loads(network.text)["sysctls"]) is there

@@ -331,16 +331,15 @@ def _sysctls(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "net.ipv4.fib_multipath_hash_policy", "1"
     for cloud in plan.clouds:
         yield f"net.ipv4.conf.{word(cloud.device, 'device')}.send_redirects", "0"
-    standing = [*(own for uplink in plan.uplinks for own in uplink.addresses), *(lan.address for lan in plan.lans)]
-    if _has_ipv6(plan) or any(own.version == 6 for own in standing):
+    in_overlay, at_lan = _has_ipv6(plan), any(lan.address.version == 6 for lan in plan.lans)
+    if in_overlay or at_lan or any(own.version == 6 for uplink in plan.uplinks for own in uplink.addresses):
         # A device that is switched off and on again has its IPv4 addresses still; IPv6 ones the kernel would take away.
         yield "net.ipv6.conf.all.keep_addr_on_down", "1"
-    if not _has_ipv6(plan):
-        return
-    yield "net.ipv6.conf.all.forwarding", "1"
-    yield "net.ipv6.conf.all.accept_redirects", "0"
-    if sum(uplink.weight > 0 for uplink in plan.uplinks) > 1:
-        yield "net.ipv6.fib_multipath_hash_policy", "1"
-    for cloud in plan.clouds:
+    if in_overlay or at_lan:  # hosts may have IPv6 for the Internet alone
+        yield "net.ipv6.conf.all.forwarding", "1"
+        yield "net.ipv6.conf.all.accept_redirects", "0"
+        if sum(uplink.weight > 0 for uplink in plan.uplinks) > 1:
+            yield "net.ipv6.fib_multipath_hash_policy", "1"
+    for cloud in plan.clouds if in_overlay else ():
         # All routers derive their link-local address from a MAC that is unique in the network; asking nobody costs 1 s.
         yield f"net.ipv6.conf.{word(cloud.device, 'device')}.accept_dad", "0"
