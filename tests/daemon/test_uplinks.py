@@ -1,5 +1,6 @@
 """Uplinks as dmvpnd keeps them: what a change brings, and what it leaves alone."""
 
+import asyncio
 import dataclasses
 import json
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from uplink_world import GATEWAY, TABLE_MAIN, ULA, V4, V6, World, device, play, uplink, watch
 
-from dmvpn.daemon import uplink_memory
+from dmvpn.daemon import restoring, uplink_memory
 from dmvpn.daemon.restoring import below
 from dmvpn.daemon.uplinks import Uplinks
 from dmvpn.errors import Fault
@@ -151,23 +152,38 @@ def test_an_address_that_somebody_takes_away_is_not_brought_back(world: World) -
     assert world.reloads == 0
 
 
-@pytest.mark.parametrize(
-    ("after", "reloads"),
-    [
-        pytest.param(device(1, V4, V6), 0, id="nothing is lost"),
-        pytest.param(device(1, V4), 1, id="the kernel took its IPv6 address"),
-    ],
-)
-def test_a_device_that_was_switched_off_and_on_gets_what_it_lost(
-    world: World, after: DeviceFacts, reloads: int
-) -> None:
-    world.uplinks = (uplink(1, V4, V6), uplink(2, "203.0.113.2/24"))
-    world.put(device(1, V4, V6), SECOND)
+def off(facts: DeviceFacts) -> DeviceFacts:
+    return dataclasses.replace(facts, up=False)
+
+
+def test_a_device_that_was_switched_off_and_on_gets_what_went_with_it(world: World) -> None:
+    static(world)
+    there = device(1, V4)
+    world.put(there, SECOND)
     world.run(
-        lambda _: world.put(dataclasses.replace(device(1, V4), up=False), SECOND),
-        lambda _: world.put(dataclasses.replace(after, turned_on=1), SECOND),
+        lambda _: world.put(off(there), SECOND),
+        lambda _: world.put(dataclasses.replace(there, turned_on=1), SECOND),
+        lambda _: world.put(dataclasses.replace(there, turned_on=1, addresses=(*there.addresses, *SECOND.addresses))),
     )
-    assert world.reloads == reloads
+    assert world.reloads == 1
+
+
+def test_one_that_is_switched_all_the_time_is_restored_when_it_rests(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restoring, "RESTORE_S", 0.1)
+    static(world)
+    there = device(1, V4)
+    world.put(there, SECOND)
+    world.unloadable = [REFUSED]
+
+    async def flap(_: Uplinks) -> None:
+        for times in range(1, 30):
+            world.put(dataclasses.replace(there, turned_on=times), SECOND)
+            await asyncio.sleep(0.002)
+
+    world.run(flap, lambda _: asyncio.sleep(0.6))
+    assert world.reloads == 2, "the last coming's, and once more after a refusal"
 
 
 def test_the_default_route_of_an_only_uplink_is_brought_back_with_its_device(world: World) -> None:

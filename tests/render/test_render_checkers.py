@@ -11,6 +11,7 @@ from render_trees import REPOSITORY, example_plan, example_routers, stage
 from dmvpn.network.compile import compile_plan
 from dmvpn.network.loading import load
 from dmvpn.network.plan import Plan
+from dmvpn.render.engines import render_all
 from dmvpn.render.result import Check
 
 pytestmark = pytest.mark.kernel
@@ -62,12 +63,12 @@ def test_nft_and_vtysh_refuse_what_was_spoilt(file: str, old: str, new: str, tmp
     assert [_run(check, tmp_path).returncode != 0 for check in checks] == [True]
 
 
-def _leased() -> Plan:
+def _leased(how: str = "dhcp: true") -> Plan:
     """A spoke with an uplink of each kind that an ISP leases, on a machine whose own service makes room."""
     text = (REPOSITORY / "examples/minimal.yaml").read_text()
     static = "isp1: {port: eth0, address: [198.51.100.2/30], gateway: [198.51.100.1]}"
     session = "isp2: {port: eth2, pppoe: {user: anna@isp, password: {file: secrets/isp}}}"
-    text = text.replace(static, f"isp1: {{port: eth0, dhcp: true}}, {session}")
+    text = text.replace(static, f"isp1: {{port: eth0, {how}}}, {session}")
     tunnels = "tunnels: {blue: {address: [10.255.1.11]}}"
     text = text.replace(tunnels, f"{tunnels}\n        adopt: [strongswan-starter]")
     return compile_plan(load(text, "leased.yaml"), "par1", secrets={"secrets/isp": b'a "strange" \\ one'})
@@ -103,6 +104,34 @@ def test_clients_and_our_own_refuse_what_was_spoilt(file: str, old: str, new: st
     assert said in done.stderr
     assert "strange" not in done.stderr  # the password is in the file, and in nobody's log
     assert done.stderr.count("\n") == (1 if said else 0)
+
+
+@pytest.mark.usefixtures("need_root", "need_clients")
+@pytest.mark.parametrize("how", ["dhcp: true", "dhcp: true, autoconf: true", "autoconf: true"])
+def test_dhcpcd_takes_what_it_is_told_of_each_family(how: str, tmp_path: Path) -> None:
+    (check,) = (check for check in stage(_leased(how), tmp_path) if check.argv[-1] == "{tree}/dhcp/isp1.conf")
+    done = _run(check, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.usefixtures("need_root", "need_clients")
+def test_looking_at_a_session_leaves_nothing_behind(tmp_path: Path) -> None:
+    (check,) = (check for check in stage(_leased(), tmp_path) if check.argv[-1] == "{tree}/ppp/isp2.options")
+    before = {path for place in ("/tmp", "/run", "/dev") for path in Path(place).iterdir()}
+    null = Path("/dev/null").stat()
+    assert _run(check, tmp_path).returncode == 0
+    left = {path for place in ("/tmp", "/run", "/dev") for path in Path(place).iterdir()} - before
+    assert {path for path in left if "dmvpn" in path.name or path.parent == Path("/dev")} == set()
+    assert (Path("/dev/null").stat().st_mode, Path("/dev/null").stat().st_rdev) == (null.st_mode, null.st_rdev)
+
+
+@pytest.mark.parametrize("router", ["hub1", "vpnc"])
+def test_every_file_of_an_example_has_somebody_who_looks_at_it_first(router: str) -> None:
+    """Or what reads it: a checker of a whole tree, or a script of ours without a word of the file in it."""
+    for part in render_all(example_plan("wiki", router)):
+        looked_at = " ".join(word for check in part.checks for word in check.argv)
+        unseen = [str(file.path) for file in part.files if f"{{tree}}/{file.path}" not in looked_at]
+        assert unseen == [] or part.engine == "strongswan" or unseen == ["ppp/ip-up"], part.engine
 
 
 @pytest.mark.usefixtures("need_root", "need_charon")

@@ -20,16 +20,17 @@ NETWORK_JSON = "network.json"
 
 
 class Restoring:
-    """Each device by itself, once for each time that it came or was switched on: whoever takes something away means it.
+    """Once for each time that a device came or was switched on, after it has been left alone for a moment.
 
-    A coming is whatever tells it from the one before.
+    A coming is whatever tells it from the one before; only the last one counts. All that the file says is brought back
+    then, of other devices too: what somebody took away and wants to stay so is to go from the file.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        self._timers: dict[tuple[str, Hashable], asyncio.TimerHandle] = {}
-        self._done: dict[str, Hashable] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._last: dict[str, Hashable] = {}
         self._comings: Counter[str] = Counter()
         self._tasks = Tasks()
         self._one_at_a_time = asyncio.Lock()
@@ -52,12 +53,16 @@ class Restoring:
             self._loop.remove_reader(self._ports.fileno())
             self._ports.close()
 
-    def later(self, device: str, coming: Hashable, is_bare: Callable[[], bool], after_s: float | None = None) -> None:
+    def later(self, device: str, coming: Hashable, is_bare: Callable[[], bool]) -> None:
         """Restore it if it is bare then."""
-        after_s = RESTORE_S if after_s is None else after_s
-        which = (device, coming)
-        if self._done.get(device) != coming and which not in self._timers:
-            self._timers[which] = self._loop.call_later(after_s, self._begin, which, is_bare, after_s)
+        if self._last.get(device) != coming:
+            self._last[device] = coming
+            self._arm(device, coming, is_bare, RESTORE_S)
+
+    def _arm(self, device: str, coming: Hashable, is_bare: Callable[[], bool], after_s: float) -> None:
+        if device in self._timers:
+            self._timers[device].cancel()
+        self._timers[device] = self._loop.call_later(after_s, self._begin, device, coming, is_bare, after_s)
 
     def _came(self) -> None:
         if self._ports is not None:
@@ -65,21 +70,20 @@ class Restoring:
                 self._comings[name] += 1
                 self.later(name, self._comings[name], lambda: True)
 
-    def _begin(self, which: tuple[str, Hashable], is_bare: Callable[[], bool], after_s: float) -> None:
-        del self._timers[which]
+    def _begin(self, device: str, coming: Hashable, is_bare: Callable[[], bool], after_s: float) -> None:
+        del self._timers[device]
         if is_bare():
-            log.info("%s is back: it gets what the file says", which[0])
-            self._tasks.begin(self._restore(which, is_bare, after_s))
+            log.info("%s is back: it gets what the file says", device)
+            self._tasks.begin(self._restore(device, coming, is_bare, after_s))
 
-    async def _restore(self, which: tuple[str, Hashable], is_bare: Callable[[], bool], after_s: float) -> None:
+    async def _restore(self, device: str, coming: Hashable, is_bare: Callable[[], bool], after_s: float) -> None:
         try:
             async with self._one_at_a_time:
                 await asyncio.to_thread(self._reload)
         except Fault as fault:
             log.warning("%s", fault)
-            self.later(*which, is_bare, min(after_s * 2, AGAIN_LAST_S))
-        else:
-            self._done[which[0]] = which[1]
+            if self._last[device] == coming:
+                self._arm(device, coming, is_bare, min(after_s * 2, AGAIN_LAST_S))
 
     def _reload(self) -> None:
         services = keepers.of_this_process(self._settings.network, self._settings.paths.gre.parent)

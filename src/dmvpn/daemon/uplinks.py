@@ -199,12 +199,13 @@ class Uplinks:
             known |= one.gateways
         one.gateways = self._routes.gateways(one.settings, facts, known)
         if facts is None:
+            one.came = None
             return Seen(Observation.GONE, f"there is no device {one.settings.device}")
         came = (facts.index, facts.turned_on)
         if one.settings.addresses and came != one.came:
-            # The same device, switched off and on: whatever it lacks the kernel took. Of another its addresses tell.
+            # The same device, switched off and on: the kernel took what went by it. Of another its addresses tell.
             is_same, one.came = one.came is not None and one.came[0] == facts.index, came
-            self._restoring.later(facts.name, came, lambda: self._is_bare(one, wholly=not is_same))
+            self._restoring.later(facts.name, came, lambda: is_same or _is_bare(one))
         if not one.sources:
             return Seen(Observation.GONE, f"{facts.name} has no address")
         is_another, one.index = one.index != facts.index, facts.index
@@ -298,15 +299,6 @@ class Uplinks:
             self._forget_connections(one, version)
         return lost | frozenset(one.sources.values()) if given_up else lost
 
-    def _is_bare(self, one: _Uplink, *, wholly: bool) -> bool:
-        """Whether it has no address of ours, or, not `wholly`, lacks something that the file says."""
-        if one.facts is None or wholly or not one.sources:
-            return one.facts is not None and not one.sources
-        versions = {row.prefix.version for row in one.facts.defaults}
-        gateways = () if self.are_several else one.settings.gateways  # of several they are ours to bring
-        lacks = set(one.settings.addresses) - set(one.facts.addresses)
-        return bool(lacks) or any(gateway.version not in versions for gateway in gateways)
-
     def _route(self) -> None:
         try:
             self._routes.bring(
@@ -361,6 +353,10 @@ class Uplinks:
                 for name, one in self._uplinks.items()
             }
         )
+
+
+def _is_bare(one: _Uplink) -> bool:
+    return one.facts is not None and not one.sources
 
 
 def _matters(change: Changed) -> bool:

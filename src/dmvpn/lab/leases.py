@@ -42,7 +42,7 @@ def renumber(link: str) -> IPv4Address:
         gateway=IPv4Address(known["gateway"]),
         leases=tuple(IPv4Interface(lease) for lease in known["leases"]),
         mtu_octets=known["mtu_octets"],
-        session=None if known["session"] is None else Session(*known["session"]),
+        session=None if known.get("session") is None else Session(*known["session"]),
     )
     if len(server.leases) < 2:
         raise WrongInput(link, "there is one address to give", f"write two: lab.uplinks.{link}.leases")

@@ -5,6 +5,7 @@ says.
 """
 
 import os
+import re
 import socket
 from ipaddress import IPv4Interface
 from pathlib import Path
@@ -14,7 +15,11 @@ from dmvpn.linux import files
 
 PACKAGE = "pppoe"
 _PPP = Path("/dev/ppp")
-_SECRETS = Path("/etc/ppp/chap-secrets")  # the node's own /etc
+_ETC = Path("/etc/ppp")  # the node's own, above the host's
+_SECRETS = _ETC / "chap-secrets"
+# The host's would have its scripts run in the lab, as root, and its options count.
+_LINE = re.compile(r'"(?:[^"\\]|\\.)*" (\S+) ')
+_EMPTY = {"ip-up": "#!/bin/sh\n", "ip-down": "#!/bin/sh\n", "options": ""}
 # A customer who fell silent is missed before he gives the session up himself, or his next one would find it taken.
 _ECHO_S, _ECHO_MISSES = 3, 4
 
@@ -41,9 +46,11 @@ def command(server: LeaseServer, session: Session, lease: IPv4Interface, place: 
 
 def _let_in(server: LeaseServer, session: Session) -> None:
     """One line for each uplink, whose name the server has towards it: two may have the same user."""
+    for name, text in _EMPTY.items():
+        files.write(_ETC / name, text, mode=0o755)
     others = files.read_text(_SECRETS).splitlines() if _SECRETS.exists() else []
     own = f"{_quoted(session.user)} {server.link} {_quoted(session.password)} *"
-    kept = [line for line in others if f'" {server.link} "' not in line]
+    kept = [line for line in others if (ours := _LINE.match(line)) is None or ours[1] != server.link]
     files.write_secret(_SECRETS, "\n".join((*kept, own, "")))
 
 

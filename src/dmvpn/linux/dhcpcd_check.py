@@ -25,7 +25,7 @@ def check(path: Path) -> None:
     Enters a new mount namespace: only for a process that ends afterwards.
     """
     text = files.read(path, limit_octets=_LIMIT_OCTETS)
-    namespaces.unshare(namespaces.CLONE_NEWNS)
+    namespaces.own_mounts()
     namespaces.mount("none", Path("/"), flags=namespaces.MS_REC | namespaces.MS_PRIVATE)
     namespaces.mount("tmpfs", RUN, "tmpfs", options="mode=0700")
     copy = RUN / path.name  # the staged tree may itself be below /run

@@ -235,7 +235,11 @@ def _as_account(uid: int, gid: int) -> Iterator[None]:
 
 
 def main(argv: list[str]) -> int:
-    known = {"apply": lambda path: apply(Wanted.load(path)), "remove": lambda path: remove(Wanted.load(path))}
+    known = {
+        "apply": lambda path: apply(Wanted.load(path)),
+        "remove": lambda path: remove(Wanted.load(path)),
+        "check": lambda path: Wanted.load(path) and None,
+    }
     return verbs.run("dmvpn.linux.host_state", known, argv)
 
 

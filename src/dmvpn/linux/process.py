@@ -31,12 +31,15 @@ PACKAGES: Mapping[str, str] = {
     "bgpd": "frr",
     "charon": "strongswan-charon",
     "conntrack": "conntrack",
+    "dhcpcd": "dhcpcd-base",
     "ip": "iproute2",
     "iperf3": "iperf3",
+    "keepalived": "keepalived",
     "nft": "nftables",
     "nsenter": "util-linux",
     "openvpn": "openvpn",
     "ping": "iputils-ping",
+    "pppd": "ppp",
     "swanctl": "strongswan-swanctl",
     "tc": "iproute2",
     "tcpdump": "tcpdump",
@@ -68,6 +71,10 @@ class ProcessFault(Fault):
         self.status = status
         self.stderr = stderr
         super().__init__(argv[0].rsplit("/", 1)[-1], what, fix)
+
+
+class TooLate(ProcessFault):
+    """A program that ran longer than it may, and was ended."""
 
 
 def find(program: str, package: str = "") -> str:
@@ -168,7 +175,7 @@ def _listen(child: subprocess.Popen[bytes], argv: tuple[str, ...], timeout_s: fl
             ready = selector.select(max(0.0, deadline - time.monotonic()))
             if not ready and time.monotonic() >= deadline:
                 said = shown(heard[child.stderr.fileno()])
-                raise ProcessFault(argv, None, said, f"{' '.join(argv)}: did not end within {timeout_s:g} s")
+                raise TooLate(argv, None, said, f"{' '.join(argv)}: did not end within {timeout_s:g} s")
             for key, _ in ready:
                 octets = os.read(key.fd, _CHUNK_OCTETS)
                 heard[key.fd] += octets
@@ -181,5 +188,5 @@ def _listen(child: subprocess.Popen[bytes], argv: tuple[str, ...], timeout_s: fl
         child.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired as error:
         what = f"{' '.join(argv)}: did not end within {timeout_s:g} s"
-        raise ProcessFault(argv, None, shown(stderr), what) from error
+        raise TooLate(argv, None, shown(stderr), what) from error
     return stdout, stderr

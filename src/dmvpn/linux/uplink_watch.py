@@ -93,7 +93,9 @@ class UplinkWatch:
     def changed(self) -> bool:
         """Whether something that concerns these devices has happened. Never waits."""
         found, overflow = self._events.read()
-        self._turned_on.update(self._switches.turned_on(found) & self._indexes)
+        self._turned_on.update(self._switches.turned_on(found))
+        if overflow:  # any of them may have been off and on meanwhile
+            self._turned_on.update(self._indexes)
         return overflow or any([self._concerns(message) for message in found])
 
     def _concerns(self, message: Message) -> bool:
@@ -120,6 +122,8 @@ class UplinkWatch:
             if name in self._devices:
                 links[index] = (name, flags)
         self._indexes = frozenset(links)
+        self._switches.off |= {index for index, (_name, flags) in links.items() if not flags & _IFF_UP}
+        self._turned_on = Counter({index: times for index, times in self._turned_on.items() if index in links})
         addresses = self._addresses(frozenset(links)) if links else {}
         defaults = self._defaults() if links else ()
         return {

@@ -85,8 +85,8 @@ def show(run: Path, command: str, *, daemon: str, limit_s: float = _LIMIT_S) -> 
 def _answer(argv: tuple[str, ...], daemon: str, limit_s: float) -> process.Result:
     try:
         return process.run(argv, timeout_s=limit_s, package="frr")
-    except process.ProcessFault as fault:
-        if fault.status is None and is_served(Path(argv[2]), daemon):
+    except process.TooLate as fault:
+        if is_served(Path(argv[2]), daemon):
             what = f"takes no command within {limit_s:g} s, and runs"
             raise Fault(daemon, what, "restart its service, and read its log") from fault
         raise

@@ -2,7 +2,7 @@
 
 from dmvpn.network.plan import Plan
 from dmvpn.render.layout import Layout
-from dmvpn.render.result import Change, File, Needs, Rendered, Unit
+from dmvpn.render.result import Change, File, Needs, Rendered, Unit, ours
 from dmvpn.render.words import as_json, word
 
 NAME = "host"
@@ -36,4 +36,4 @@ def render(plan: Plan, layout: Layout) -> Rendered:
         on_change=Change.RELOAD,
         needs=Needs(machine=True),
     )
-    return Rendered(NAME, (file,), units=(unit,))
+    return Rendered(NAME, (file,), (ours("dmvpn.linux.host_state", file),), (unit,))

@@ -62,7 +62,6 @@ Placed = Iterator[tuple[Hook, Entry]]
 def _never(plan: Plan) -> Placed:
     """Internal addresses on an uplink; and what source NAT must not touch."""
     outside = _outside(plan)
-    translated = _translated(plan)
     for family, internal in _families(plan.prefixes):
         forged = Packets(device_in=outside, family=family, source=internal)
         lost = Packets(device_out=outside, family=family, destination=internal)
@@ -71,9 +70,10 @@ def _never(plan: Plan) -> Placed:
         for hook in (Hook.FILTER_THROUGH, Hook.FILTER_OUT):
             yield hook, Entry(lost, Verdict.REJECT, f"{DERIVED}internal addresses stay inside", "dropped.lost")
         yield Hook.NAT_AFTER, Entry(lost, Verdict.ACCEPT, f"{DERIVED}internal addresses stay as they are")
-        if family in translated:
+        hidden = internal if family == 4 else _translated(plan, internal)
+        if hidden:
             # Connection tracking has lost it, so NAT would let it out as it is.
-            invalid = Packets(device_out=outside, family=family, source=internal, states=(State.INVALID,))
+            invalid = Packets(device_out=outside, family=family, source=hidden, states=(State.INVALID,))
             why = f"{DERIVED}nothing leaves with an internal address"
             yield Hook.FILTER_THROUGH, Entry(invalid, Verdict.DROP, why, "dropped.untranslated")
     if any(cloud.plane is Plane.KERNEL for cloud in plan.clouds):
@@ -82,10 +82,18 @@ def _never(plan: Plan) -> Placed:
     yield Hook.NAT_AFTER, Entry(own, Verdict.ACCEPT, f"{DERIVED}transport addresses")
 
 
-def _translated(plan: Plan) -> frozenset[int]:
-    """Families whose internal addresses are no one's outside: IPv4, and IPv6 where the file has source NAT for it."""
-    rules = plan.policy.source_nat if plan.policy is not None else ()
-    return frozenset((4, *(family for nat in rules if nat.to is not None for family in nat.match.families)))
+def _translated(plan: Plan, internal: tuple[Network, ...]) -> tuple[Network, ...]:
+    """Internal IPv6 networks that source NAT hides: others are their hosts' addresses out there as well."""
+    hidden: list[Network] = []
+    for nat in plan.policy.source_nat if plan.policy is not None else ():
+        if nat.to is not None and 6 in nat.match.families:
+            of = internal if nat.match.source is None else [net for net in nat.match.source if net.version == 6]
+            hidden += [_narrower(net, own) for net in of for own in internal if net.overlaps(own)]
+    return tuple(dict.fromkeys(hidden))
+
+
+def _narrower(one: Network, other: Network) -> Network:
+    return max(one, other, key=lambda net: net.prefixlen)
 
 
 def _openings(plan: Plan) -> Placed:

@@ -52,8 +52,9 @@ def _path(uplink: Uplink) -> PurePosixPath:
 
 def _lines(uplink: Uplink, pppoe: Pppoe) -> Iterator[str]:
     yield "plugin pppoe.so"
-    yield f"nic-{word(uplink.carrier, 'device')}"
+    # Before the device, at whose name the plugin takes what it was told so far.
     yield from (f"pppoe-padi-timeout {DISCOVERY_S}", f"pppoe-padi-attempts {DISCOVERIES}")
+    yield f"nic-{word(uplink.carrier, 'device')}"
     yield f"user {_quoted(pppoe.user)}"
     yield f"password {_quoted(pppoe.password.decode('ascii'))}"
     yield f"ifname {word(uplink.device, 'device')}"
