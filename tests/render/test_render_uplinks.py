@@ -78,15 +78,6 @@ def test_nobody_else_reads_the_password() -> None:
     assert "strange" not in str(rendered.units) + repr(plan(SESSION).not_rendered)
 
 
-def test_the_plugin_hears_how_often_to_ask_before_it_hears_of_the_device() -> None:
-    """What comes behind counts for nothing: it asked after 5, 10 and 20 seconds nevertheless."""
-    options = next(file.text for file in pppd.render(plan(SESSION), LAYOUT).files if file.path.name == "isp1.options")
-    order = [line.split()[0] for line in options.splitlines()]
-    plugin, device = order.index("plugin"), order.index("nic-eth0")
-    assert plugin < order.index("pppoe-padi-timeout") < device
-    assert plugin < order.index("pppoe-padi-attempts") < device
-
-
 @pytest.mark.parametrize("password", [b"", b"two\nlines", "käse".encode(), b"x" * 256])
 def test_a_password_that_pppd_would_not_take_is_refused(password: bytes) -> None:
     with pytest.raises(Fault, match="password is not 1 to 255 characters of ASCII"):

@@ -20,9 +20,6 @@ PPP = PurePosixPath("/dev/ppp")
 ECHO_S = 5  # the ISP is asked whether it is there; three misses end the session
 ECHO_MISSES = 3
 AGAIN_S = 3
-# After 2, 4 and 8 s without an answer, and then from the start: by pppd's own 5, 10 and 20 s a line that has returned
-# may wait for the next question as long as that.
-DISCOVERY_S, DISCOVERIES = 2, 3
 _IP_UP = DIRECTORY / "ip-up"
 _IP_UP_INSIDE = PurePosixPath("/etc/ppp/ip-up")
 # Its words are pppd's: the device, then tty, speed, both addresses, and what `ipparam` says.
@@ -52,8 +49,6 @@ def _path(uplink: Uplink) -> PurePosixPath:
 
 def _lines(uplink: Uplink, pppoe: Pppoe) -> Iterator[str]:
     yield "plugin pppoe.so"
-    # Before the device, at whose name the plugin takes what it was told so far.
-    yield from (f"pppoe-padi-timeout {DISCOVERY_S}", f"pppoe-padi-attempts {DISCOVERIES}")
     yield f"nic-{word(uplink.carrier, 'device')}"
     yield f"user {_quoted(pppoe.user)}"
     yield f"password {_quoted(pppoe.password.decode('ascii'))}"
