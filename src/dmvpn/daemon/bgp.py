@@ -24,13 +24,7 @@ async def sessions(node: Node) -> tuple[tuple[dict[str, Any], ...], tuple[Troubl
     try:
         rows = await asyncio.to_thread(vtysh.bgp_peers, node.settings.paths.frr_run, vtysh.SOON_S)
     except Fault as fault:
-        return (), (
-            Trouble(
-                WARNING,
-                f"BGP cannot be asked: {fault.where}: {fault.what}",
-                "dmvpn doctor" if fault.fix else "dmvpn run",
-            ),
-        )
+        return (), (Trouble.unasked("BGP", fault),)
     if not rows and _speaks(node) and not vtysh.is_served(node.settings.paths.frr_run, "bgpd"):
         return (), (Trouble(WARNING, "BGP cannot be asked: bgpd does not run", "dmvpn run"),)
     missing = _missing(node, rows)

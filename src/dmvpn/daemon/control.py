@@ -134,6 +134,12 @@ class Trouble:
     what: str
     run: str
 
+    @classmethod
+    def unasked(cls, protocol: str, fault: Fault) -> "Trouble":
+        """A routing daemon of ours that says nothing: one that hangs is the doctor's, one that is gone for `run`."""
+        what = f"{protocol} cannot be asked: {fault.where}: {fault.what}"
+        return cls(WARNING, what, "dmvpn doctor" if fault.fix else "dmvpn run")
+
 
 @dataclass(frozen=True, slots=True)
 class RulesRow:

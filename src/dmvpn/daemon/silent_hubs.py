@@ -28,13 +28,7 @@ async def _ospf(node: Node) -> tuple[Trouble, ...]:
     try:
         rows = await asyncio.to_thread(vtysh.ospf_neighbours, node.settings.paths.frr_run, vtysh.SOON_S)
     except Fault as fault:
-        return (
-            Trouble(
-                WARNING,
-                f"OSPF cannot be asked: {fault.where}: {fault.what}",
-                "dmvpn doctor" if fault.fix else "dmvpn run",
-            ),
-        )
+        return (Trouble.unasked("OSPF", fault),)
     full = {(row.device, row.address) for row in rows if row.full}
     met = {
         name: {cloud.overlay_of(address) for device, address in full if device == cloud.settings.device}
@@ -50,13 +44,7 @@ async def _rip(node: Node) -> tuple[Trouble, ...]:
     try:
         rows = await asyncio.to_thread(vtysh.rip_sources, node.settings.paths.frr_run, vtysh.SOON_S)
     except Fault as fault:
-        return (
-            Trouble(
-                WARNING,
-                f"RIP cannot be asked: {fault.where}: {fault.what}",
-                "dmvpn doctor" if fault.fix else "dmvpn run",
-            ),
-        )
+        return (Trouble.unasked("RIP", fault),)
     heard = [row.address for row in rows if row.heard_s < SILENT_S]
     # ripngd does not say on which device: whoever ends alike in two clouds of RIP is taken for both.
     met = {name: {cloud.overlay_of(address) for address in heard} for name, cloud in clouds.items()}
