@@ -148,6 +148,22 @@ def test_the_clock_is_held_against_what_was_written(applied: datetime | None, ou
 @pytest.mark.parametrize(
     ("there", "outcome", "word"),
     [
+        pytest.param(None, FAILED, "no device eth1", id="no device"),
+        pytest.param(link("eth1", 1500, up=False, carrier=False), FAILED, "is down", id="down"),
+        pytest.param(link("eth1", 1500, carrier=False), FAILED, "no carrier", id="no carrier"),
+        pytest.param(link("eth1", 1500), GOOD, "is up", id="up"),
+    ],
+)
+def test_a_network_s_port_is_judged(there: LinkFacts | None, outcome: Outcome, word: str) -> None:
+    (lan,) = plan_of("par1").lans
+    finding = underlay.network_port(lan, there)
+    assert finding.outcome is outcome
+    assert word in finding.what
+
+
+@pytest.mark.parametrize(
+    ("there", "outcome", "word"),
+    [
         pytest.param(None, FAILED, "no device eth0", id="no device"),
         pytest.param(link("eth0", 1500, up=False, carrier=False), FAILED, "is down", id="down"),
         pytest.param(link("eth0", 1500, carrier=False), FAILED, "no carrier", id="no carrier"),

@@ -157,6 +157,35 @@ def test_a_router_without_a_tunnel_gives_both_away(vpn: Vpn) -> None:
     until("the first to have both again", lambda: owned(vpn, FIRST) == set(GATEWAYS), within_s=2 * MOVED_S)
 
 
+def test_a_router_whose_port_in_the_network_is_dead_is_sent_nothing_for_it(vpn: Vpn) -> None:
+    """Its tunnel is well, and the cloud that is preferred would bring it what it cannot hand on."""
+    at_switch = port_at_switch(vpn, FIRST)
+    with talking(vpn, 20) as both:
+        vpn.run("paris-lan-switch", "ip", "link", "set", at_switch, "down")
+        until("the second to have both", lambda: owned(vpn, SECOND) == set(GATEWAYS), within_s=MOVED_S)
+        until("the other site to go by the second", lambda: "dev gates-green" in way_back(vpn), within_s=MOVED_S)
+        found = [one for one in vpn.examined(FIRST) if one.check == "network lan"]
+        assert [one.outcome for one in found] == [Outcome.FAILED]
+    for pings in both:
+        assert len(pings.lost) < LOST_LIMIT, f"IPv{pings.version}: {pings.lost}"
+        assert pings.sent not in pings.lost
+    vpn.run("paris-lan-switch", "ip", "link", "set", at_switch, "up")
+    until("the first to have both again", lambda: owned(vpn, FIRST) == set(GATEWAYS), within_s=2 * MOVED_S)
+    until("all routes again", lambda: not vpn.unsettled(FIRST), within_s=UP_LIMIT_S)
+    until("the other site to go by the first again", lambda: "dev gates-blue" in way_back(vpn), within_s=MOVED_S)
+
+
+def port_at_switch(vpn: Vpn, router: str) -> str:
+    """What the other end of the router's cable is plugged into."""
+    (own,) = json.loads(vpn.run(router, "ip", "-json", "link", "show", "dev", "eth1").stdout)
+    ports = json.loads(vpn.run("paris-lan-switch", "ip", "-json", "link", "show").stdout)
+    return next(str(port["ifname"]) for port in ports if port["ifindex"] == own["link_index"])
+
+
+def way_back(vpn: Vpn) -> str:
+    return vpn.run("hq1", "ip", "route", "get", "10.1.12.10").text
+
+
 def test_a_change_of_the_file_moves_no_gateway_and_costs_no_packet(vpn: Vpn, text: str) -> None:
     """keepalived reads its file again: at the partner first, then where the gateways are."""
     changed = text.replace("domain: example.net", "domain: example.net\nsystem: {vrrp: {advertise: 200ms}}")

@@ -12,6 +12,7 @@ from vpn_lab import NETWORKS, PLANE_AT, Figure, Vpn, on_this_kernel, until, unti
 
 from dmvpn.daemon.control import WhyNot
 from dmvpn.lab.stream import Figures
+from dmvpn.linux import vtysh
 from dmvpn.linux.pace import patience
 from dmvpn.operations import labs
 
@@ -70,6 +71,33 @@ def test_what_a_dead_bgpd_costs_is_known(phase1: Vpn, router: str, limit_s: floa
         gap_s = Figures.of(flow.stream.stretch()).longest_gap_s
     figure(f"bgpd of {router} killed: longest gap", gap_s)
     assert gap_s < patience(limit_s)
+
+
+@pytest.mark.parametrize("router", ["hq1", "par1"])
+def test_a_zebra_that_was_killed_is_told_all_routes_again(phase1: Vpn, router: str, figure: Figure) -> None:
+    """The kernel has them for a minute more; whoever had told the one before would not tell the next."""
+    old = {name: phase1.services(router)[name].pid for name in ("zebra", "bgpd")}
+    with phase1.flow("paris-pc", "lyon-pc", interval_s=0.01) as flow:
+        flow.until("relayed", within_s=5)
+        flow.mark()
+        phase1.returned(router, "zebra", phase1.kill(router, "zebra"))
+        until(
+            "bgpd to be another one",
+            lambda: phase1.services(router)["bgpd"].pid not in (None, old["bgpd"]),
+            within_s=20,
+        )
+        until("zebra to know its routes", lambda: _told_to_zebra(phase1, router), within_s=40)
+        until_nothing("its sessions to be back", lambda: phase1.unsettled(router), within_s=30)
+        flow.until("relayed", within_s=20)
+        flow.lost()
+        gap_s = Figures.of(flow.stream.stretch()).longest_gap_s
+    figure(f"zebra of {router} killed: longest gap", gap_s)
+    assert phase1.status(router).troubles == ()
+
+
+def _told_to_zebra(vpn: Vpn, router: str) -> bool:
+    run = Path(vpn.layout.frr_run)
+    return bool(vpn.node(router).call(lambda: vtysh.show(run, "show ip route bgp json", daemon="zebra")))
 
 
 @pytest.mark.both_planes(vm_is_wide=True)

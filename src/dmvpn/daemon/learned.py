@@ -14,13 +14,12 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from pathlib import Path
 from typing import Any
 
 from dmvpn.daemon.settings import CloudSettings, Settings
 from dmvpn.errors import Fault
 from dmvpn.identity.claims import Claims, Role
-from dmvpn.linux import files, keepers
+from dmvpn.linux import files, keepers, vtysh
 from dmvpn.linux.services import Services
 
 Address = IPv4Address | IPv6Address
@@ -126,7 +125,7 @@ class Learned:
             await asyncio.sleep(PACE * (self._loop.time() - began))
 
     async def _tell(self) -> None:
-        text, process = self._text(), _process(self._bgpd)
+        text, process = self._text(), vtysh.made(self._bgpd)
         if (text, process) == self._told:
             return
         await asyncio.to_thread(self._write, text)
@@ -186,15 +185,6 @@ class Learned:
             log.warning("%s cannot be used, beginning afresh: %s", self._path, error)
             self._rows = {name: {} for name in self._clouds}
             self._departed.clear()
-
-
-def _process(path: Path) -> object:
-    """Which process made this socket, as far as two can be told apart."""
-    try:
-        facts = path.stat()
-    except OSError:
-        return None
-    return facts.st_ino, facts.st_ctime_ns
 
 
 def _row(cloud: CloudSettings, claims: Claims) -> Row | None:

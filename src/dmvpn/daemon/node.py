@@ -17,6 +17,7 @@ from dmvpn.daemon.learned import Learned
 from dmvpn.daemon.memory import Memory
 from dmvpn.daemon.names import Names
 from dmvpn.daemon.orders import Down, Up
+from dmvpn.daemon.orphans import Orphans
 from dmvpn.daemon.route_input import route_input
 from dmvpn.daemon.settings import Settings
 from dmvpn.daemon.tasks import Tasks
@@ -61,6 +62,7 @@ class Node:
         self.settings = settings
         self.authority = Authority()
         self.learned = Learned(settings)
+        self.orphans = Orphans(settings)
         self.plane_view = PlaneView()
         self.started_at = asyncio.get_running_loop().time()
         self.clouds: dict[str, Cloud] = {}
@@ -120,6 +122,7 @@ class Node:
                 group.create_task(self.ike.run())
                 group.create_task(self.credentials.run())
                 group.create_task(self.learned.run())
+                group.create_task(self.orphans.run())
                 for guard in self._guards():
                     group.create_task(guard.run())
                 if self._uses_userspace():

@@ -56,7 +56,7 @@ async def status(node: Node) -> NodeStatus:
     peers = tuple(row for name, view in seen.items() for row in _peers(node, name, view))
     spoken = {str(one["address"]): str(one["state"]) for one in bgp}
     troubles = [*_paper_troubles(node), *_troubles(node, hubs, peers), *bgp_trouble]
-    troubles += silent
+    troubles += silent + node.orphans.troubles
     uplinks = uplink_views.rows(node)
     troubles += uplink_views.troubles(node, uplinks)
     rules = node.rules.view()

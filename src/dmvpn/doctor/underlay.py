@@ -14,7 +14,7 @@ from dmvpn.linux import arp, hook, link_facts
 from dmvpn.linux.link_facts import LinkFacts
 from dmvpn.linux.netlink import Address, Requests
 from dmvpn.linux.path_probe import EchoProber, IkeProber, Outcome, Probe
-from dmvpn.network.plan import Hub, Uplink
+from dmvpn.network.plan import Hub, Lan, Uplink
 
 HERE = At(Layer.UNDERLAY)
 PATIENCE_S = 1.0
@@ -50,7 +50,22 @@ def underlay(patient: Patient) -> Iterator[Finding]:
             yield from (_gateway(uplink, gateway, own) for gateway in uplink.gateways)
         if uplink.hook is not None:
             yield hook_of(uplink.name, uplink.hook)
+    for lan in patient.plan.lans:
+        if lan.address.version == min(other.address.version for other in patient.plan.lans if other.name == lan.name):
+            yield network_port(lan, links.get(lan.device))
     yield from hubs_answer(patient)
+
+
+def network_port(lan: Lan, link: LinkFacts | None) -> Finding:
+    """Of a network of the site: whoever is in it may be cut off while every tunnel is well."""
+    check = f"network {lan.name}"
+    if link is None:
+        return HERE.failed(check, f"there is no device {lan.device}", "look at: ip link")
+    if not link.up:
+        return HERE.failed(check, f"{lan.device} is down", f"ip link set {lan.device} up")
+    if not link.carrier:
+        return HERE.failed(check, f"{lan.device} has no carrier", "look at the cable and the switch")
+    return HERE.ok(check, f"{lan.device} is up")
 
 
 def _link(uplink: Uplink, link: LinkFacts | None) -> Finding:

@@ -18,6 +18,8 @@ from dmvpn.linux import files, process
 LOG_LIMIT_OCTETS = 16 << 20
 SOON_S = 3.0  # for whom others wait meanwhile: dmvpnd, asked for its status
 _LIMIT_S = 10.0
+Made = tuple[int, int]  # of a socket: its inode, and when it was made, in nanoseconds by the wall clock
+_ROUTING = ("bgpd", "ospfd", "ospf6d", "ripd", "ripngd")
 _OSPF_DAEMONS = {4: "ospfd", 6: "ospf6d"}
 _RIP_DAEMONS = {4: ("ripd", "show ip rip status"), 6: ("ripngd", "show ipv6 ripng status")}
 # The three numbers are bad packets, bad routes, distance; ripngd has them on a line of their own.
@@ -64,6 +66,25 @@ def is_served(run: Path, daemon: str) -> bool:
     kind = socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
     with socket.socket(socket.AF_UNIX, kind) as probe:
         return probe.connect_ex(str(run / f"{daemon}.vty")) in (0, errno.EAGAIN)
+
+
+def made(path: Path) -> Made | None:
+    """Which process made this socket, as far as two can be told apart; None if it is not there."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_mtime_ns
+
+
+def older_than_zebra(run: Path) -> tuple[Made | None, tuple[str, ...]]:
+    """This instance's zebra, and the routing daemons that serve and were there before it."""
+    zebra = made(run / "zserv.api")
+    sockets = {daemon: made(run / f"{daemon}.vty") for daemon in _ROUTING}
+    if zebra is None:
+        return None, ()
+    before = [daemon for daemon, own in sockets.items() if own is not None and own[1] < zebra[1]]
+    return zebra, tuple(daemon for daemon in before if is_served(run, daemon))
 
 
 def show(run: Path, command: str, *, daemon: str, limit_s: float = _LIMIT_S) -> Any:

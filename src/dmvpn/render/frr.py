@@ -212,7 +212,7 @@ def bgpd_conf(plan: Plan, learned: Learned = NOTHING) -> str:
     lines = [header(plan.network, plan.router, "!"), f"hostname {word(plan.router, 'router')}"]
     for cloud, bgp in speaking:
         lines += _prefix_lists(cloud, bgp, learned)
-    lines += [*frr_choice.route_maps(plan), *frr_site.route_maps(plan)]
+    lines += [*frr_choice.route_maps(plan), *frr_site.route_maps(plan), *frr_site.ports(plan)]
     lines += ["!", *_router(plan, speaking, learned), ""]
     return "\n".join(lines)
 
@@ -322,7 +322,8 @@ def _family(version: int, plan: Plan, speaking: list[tuple[Cloud, Bgp]], learned
     if any(cloud.role is Role.HUB and (bgp.neighbors or bgp.specific) for cloud, bgp in speaking):
         # Spokes take the summary; the other hubs need to know behind which of us a site's network is.
         announced |= dict.fromkeys(_of(version, plan.serves))
-    body = [f"  network {prefix}" for prefix in announced]
+    standing = frr_site.standing(plan, version)
+    body = [f"  network {prefix}" for prefix in announced if prefix not in standing]
     body += frr_site.family_lines(version, plan)
     for cloud, bgp in speaking:
         body += _activated(version, cloud, bgp, learned)

@@ -15,6 +15,7 @@ from dmvpn.render.words import word
 PREFERENCE = 50  # local preference: below the default of 100, and all that a router's own clouds have
 TOLD, NEVER, FROM, TO = "dmvpn-site", "dmvpn-site-never", "dmvpn-site-in", "dmvpn-site-out"
 INTO = "dmvpn-to-bgp"
+PORTS = "dmvpn-ports"
 FAMILIES = ((4, "ip", 32), (6, "ipv6", 128))
 WORDS = {(Protocol.OSPF, 4): "ospf", (Protocol.OSPF, 6): "ospf6", (Protocol.RIP, 4): "rip", (Protocol.RIP, 6): "ripng"}
 
@@ -81,9 +82,36 @@ def neighbor_lines(plan: Plan) -> Iterator[str]:
         yield from bfd.site_neighbor(session, str(peer.address))
 
 
+def standing(plan: Plan, version: int) -> tuple[Network, ...]:
+    """Networks at ports of this router that another router of the site has too, and what is behind them: they are
+    announced while the port is up. Else the clouds would send here what the other one could still bring.
+    """
+    if plan.vrrp is None:
+        return ()
+    shared = {gateway.device for gateway in plan.vrrp.gateways}
+    found = [lan.prefix for lan in plan.lans if lan.device in shared and lan.prefix in plan.serves]
+    found += [route.prefix for route in plan.routes if route.device in shared]
+    return tuple(dict.fromkeys(prefix for prefix in found if prefix.version == version))
+
+
+def ports(plan: Plan) -> Iterator[str]:
+    """What is announced of them counts as if `network` had said it."""
+    for number, version in enumerate((4, 6), start=1):
+        prefixes = standing(plan, version)
+        if prefixes:
+            kind = f"{frr_lists.IP_WORDS[version]} prefix-list {PORTS}"
+            yield from frr_lists.closed(kind, [f"permit {prefix}" for prefix in prefixes])
+            match = f" match {frr_lists.IP_WORDS[version]} address prefix-list {PORTS}"
+            yield from frr_lists.permit(PORTS, 10 * number, (match, " set origin igp"))
+
+
 def family_lines(version: int, plan: Plan) -> Iterator[str]:
     """Inside the address family."""
     session = plan.session
+    if standing(plan, version):
+        yield f"  redistribute connected route-map {PORTS}"
+        if any(route.prefix in standing(plan, version) for route in plan.routes):
+            yield f"  redistribute kernel route-map {PORTS}"
     if gathers(plan):
         for routing in {cloud.routing: None for cloud in _gathered(plan) if frr_lists.speaks(cloud, version)}:
             yield f"  redistribute {WORDS[routing, version]} route-map {INTO}"
