@@ -21,7 +21,7 @@ from dmvpn.network.plan import BgpNeighbor
 from dmvpn.render.frr import DAEMONS
 from dmvpn.render.frr_choice import HUB_METRIC
 
-pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("need_frr")]
+pytestmark = [pytest.mark.kernel, pytest.mark.wide, pytest.mark.usefixtures("need_frr")]
 ASN = 65000
 NETWORK = "10.7.0.0/24"
 LAST = "10.7.255.0/24"  # told when all else is: bgpd chooses in the order in which it hears

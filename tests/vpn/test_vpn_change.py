@@ -80,8 +80,8 @@ def test_a_changed_file_is_a_new_revision_and_touches_what_it_concerns(vpn: Vpn)
     told = _apply(vpn, SECOND_LAN).text.splitlines()
     assert told[-1] == f"revision {before + 1} stays in force: nothing changed"
     assert "does not claim 10.1.112.0/24" in told[0], "the certificate is older than the second LAN"
-    (failed,) = [one for one in vpn.examined("par1") if one.outcome is Outcome.FAILED]
-    assert (failed.check, "does not claim 10.1.112.0/24" in failed.what) == ("certificate", True), failed
+    (found,) = [one for one in vpn.examined("par1") if one.check == "certificate"]
+    assert (found.outcome, "does not claim 10.1.112.0/24" in found.what) == (Outcome.FAILED, True), found
 
     assert vpn.dmvpn("par1", "rollback").status == 0
     assert _history(vpn)["in_force"] == before + 2

@@ -29,8 +29,8 @@ def vpn() -> Iterator[Vpn]:
 
 
 def frr(vpn: Vpn, router: str, command: str) -> Any:
-    run = Path(vpn.layout.frr_run)
-    return vpn.node(router).call(lambda: vtysh.show(run, command, daemon="ospfd"))
+    run, daemon = Path(vpn.layout.frr_run), "zebra" if command.startswith("show ip route") else "ospfd"
+    return vpn.node(router).call(lambda: vtysh.show(run, command, daemon=daemon))
 
 
 def neighbours(vpn: Vpn, router: str) -> set[str]:

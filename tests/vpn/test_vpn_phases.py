@@ -73,7 +73,7 @@ def test_what_a_dead_bgpd_costs_is_known(phase1: Vpn, router: str, limit_s: floa
     assert gap_s < patience(limit_s)
 
 
-@pytest.mark.parametrize("router", ["hq1", "par1"])
+@pytest.mark.parametrize("router", [pytest.param("hq1", marks=pytest.mark.wide), "par1"])
 def test_a_zebra_that_was_killed_is_told_all_routes_again(phase1: Vpn, router: str, figure: Figure) -> None:
     """The kernel has them for a minute more; whoever had told the one before would not tell the next."""
     old = {name: phase1.services(router)[name].pid for name in ("zebra", "bgpd")}

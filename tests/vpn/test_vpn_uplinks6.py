@@ -97,6 +97,7 @@ def test_what_came_in_by_an_uplink_is_answered_by_it_whatever_the_weights_are(
     assert set(by_device.values()) == {0}
 
 
+@pytest.mark.wide
 def test_a_connection_leaves_the_dead_uplink_and_stays_where_it_went(vpn: Vpn) -> None:
     """As connection tracking sees it: the same two addresses and ports."""
     until("both online", lambda: set(states(vpn, "par1").values()) == {"online"}, within_s=BACK_S)
@@ -115,6 +116,7 @@ def test_a_connection_leaves_the_dead_uplink_and_stays_where_it_went(vpn: Vpn) -
         assert asked(vpn, "paris-nas", "udp", HOST, moving, OUTSIDE) == ISP2
 
 
+@pytest.mark.wide
 def test_an_isp_whose_answers_are_slow_is_left_and_taken_back(vpn: Vpn, figure: Figure) -> None:
     until("both online", lambda: set(states(vpn, "par1").values()) == {"online"}, within_s=BACK_S)
     until("the first carries", lambda: carrying(vpn, "par1") == "isp1", within_s=CARRIED_S)
