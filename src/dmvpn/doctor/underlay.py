@@ -9,6 +9,7 @@ from threading import Thread
 
 from dmvpn.doctor.patient import Patient
 from dmvpn.doctor.report import At, Finding, Layer
+from dmvpn.doctor.report import Outcome as Result
 from dmvpn.errors import Fault
 from dmvpn.linux import arp, hook, link_facts
 from dmvpn.linux.link_facts import LinkFacts
@@ -50,37 +51,36 @@ def underlay(patient: Patient) -> Iterator[Finding]:
             yield from (_gateway(uplink, gateway, own) for gateway in uplink.gateways)
         if uplink.hook is not None:
             yield hook_of(uplink.name, uplink.hook)
-    for lan in patient.plan.lans:
-        if lan.address.version == min(other.address.version for other in patient.plan.lans if other.name == lan.name):
-            yield network_port(lan, links.get(lan.device))
+    for lan in {lan.name: lan for lan in patient.plan.lans}.values():  # a network of both families has one port
+        yield network_port(lan, links.get(lan.device))
     yield from hubs_answer(patient)
 
 
 def network_port(lan: Lan, link: LinkFacts | None) -> Finding:
     """Of a network of the site: whoever is in it may be cut off while every tunnel is well."""
-    check = f"network {lan.name}"
+    return _port(f"network {lan.name}", lan.device, link, "the switch", "")
+
+
+def _port(check: str, device: str, link: LinkFacts | None, far_end: str, good: str) -> Finding:
+    """Whether something can pass it."""
     if link is None:
-        return HERE.failed(check, f"there is no device {lan.device}", "look at: ip link")
+        return HERE.failed(check, f"there is no device {device}", "look at: ip link")
     if not link.up:
-        return HERE.failed(check, f"{lan.device} is down", f"ip link set {lan.device} up")
+        return HERE.failed(check, f"{device} is down", f"ip link set {device} up")
     if not link.carrier:
-        return HERE.failed(check, f"{lan.device} has no carrier", "look at the cable and the switch")
-    return HERE.ok(check, f"{lan.device} is up")
+        what = f"{device} has no carrier: the cable, or what it is plugged into, is off"
+        return HERE.failed(check, what, f"look at the cable and {far_end}")
+    return HERE.ok(check, f"{device} is up{good}")
 
 
 def _link(uplink: Uplink, link: LinkFacts | None) -> Finding:
     check = f"uplink {uplink.name}"
-    if link is None:
-        return HERE.failed(check, f"there is no device {uplink.device}", "look at: ip link")
-    if not link.up:
-        return HERE.failed(check, f"{uplink.device} is down", f"ip link set {uplink.device} up")
-    if not link.carrier:
-        what = f"{uplink.device} has no carrier: the cable, or what it is plugged into, is off"
-        return HERE.failed(check, what, "look at the cable and the ISP's box")
-    if link.mtu_octets < uplink.mtu_octets:
-        what = f"{uplink.device} carries {link.mtu_octets} octets, and the file reckons with {uplink.mtu_octets}"
-        return HERE.failed(check, what, f"write mtu: {link.mtu_octets} at the uplink, or set that of the device")
-    return HERE.ok(check, f"{uplink.device} is up, MTU {link.mtu_octets}")
+    octets = 0 if link is None else link.mtu_octets
+    found = _port(check, uplink.device, link, "the ISP's box", f", MTU {octets}")
+    if found.outcome is not Result.OK or octets >= uplink.mtu_octets:
+        return found
+    what = f"{uplink.device} carries {octets} octets, and the file reckons with {uplink.mtu_octets}"
+    return HERE.failed(check, what, f"write mtu: {octets} at the uplink, or set that of the device")
 
 
 def _addresses(uplink: Uplink, there: set[object]) -> Finding:
