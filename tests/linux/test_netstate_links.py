@@ -54,7 +54,7 @@ def test_the_file_survives_a_round_trip(put: Put) -> None:
     former = [{"name": "eth0", "mtu": 1400, "up": False}]
     path = put(
         bonds=[BOND], vlans=[vlan(8, mtu=1400)], ports=[{"name": "eth2", "mtu": None}], former=former,
-        leased=[{"name": "bond0.256"}], uplinks=[{"name": "eth2"}],
+        leased=[{"name": "bond0.256"}], uplinks=[{"name": "eth2"}], brought=[{"name": "eth2", "index": 7}],
     )  # fmt: skip
     first = load(path)
     assert decode("again", json.loads(encode(first))) == first
@@ -186,6 +186,50 @@ def test_what_was_leased_goes_with_the_uplink_and_nothing_else(netns: None, ip: 
     assert "192.0.2.9/24" not in ip("address", "show", "eth2")
     assert "192.0.2.77/32" in ip("address", "show", "eth2")
     assert [line.split()[0] for line in ip("route").splitlines()] == ["10.9.0.0/16"]
+
+
+def test_what_somebody_switched_off_stays_so_until_the_next_start(netns: None, ip: Run, put: Put) -> None:
+    path = of_lan_and_isp(put)
+    for device in ("eth0", "lan0"):
+        ip("link", "add", device, "type", "bridge")
+    netstate.apply(path)
+    ip("link", "set", "eth0", "down")
+    ip("link", "set", "lan0", "down")
+    ip("link", "set", "lan0", "up")
+    for _again in range(2):
+        assert netstate.apply(path, restoring=True) == ("device eth0: somebody switched it off; it stays so",)
+        assert (is_up(ip, "eth0"), ip("route", "show", "default")) == (False, "")
+    assert "10.7.0.0/16 via 10.1.1.9" in ip("route"), "the other has its own"
+    ip("link", "set", "eth0", "up")
+    assert netstate.apply(path, restoring=True) == ()
+    assert "192.0.2.1" in ip("route", "show", "default")
+    ip("link", "set", "eth0", "down")
+    netstate.apply(path)
+    assert "192.0.2.1" in ip("route", "show", "default")
+
+
+def test_a_card_that_is_put_back_or_new_in_the_file_is_switched_on(netns: None, ip: Run, put: Put) -> None:
+    path = of_lan_and_isp(put)
+    for device in ("eth0", "eth5", "lan0"):
+        ip("link", "add", device, "type", "bridge")
+    netstate.apply(path)
+    ip("link", "delete", "eth0")
+    ip("link", "add", "eth0", "type", "bridge")
+    assert netstate.apply(path, restoring=True) == ()
+    assert "192.0.2.1" in ip("route", "show", "default")
+    netstate.apply(put(addresses=[{"device": "eth5", "address": "10.5.0.1/24"}]), restoring=True)
+    assert is_up(ip, "eth5")
+
+
+def of_lan_and_isp(put: Put) -> Path:
+    route = {"kind": "unicast", "metric": 100, "table": 254, "protocol": 79}
+    return put(
+        addresses=[{"device": "eth0", "address": "192.0.2.2/30"}, {"device": "lan0", "address": "10.1.1.2/24"}],
+        routes=[
+            {**route, "prefix": "0.0.0.0/0", "gateway": "192.0.2.1", "device": "eth0"},
+            {**route, "prefix": "10.7.0.0/16", "gateway": "10.1.1.9", "device": "lan0"},
+        ],
+    )
 
 
 @pytest.mark.parametrize(

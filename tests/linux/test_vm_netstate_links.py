@@ -162,6 +162,20 @@ def test_the_other_member_takes_over_and_the_first_comes_back(far: str, ip: Run,
     reaches(8)
 
 
+def test_a_bond_that_is_switched_off_stays_so_with_its_vlans(far: str, ip: Run, put: Put) -> None:
+    netstate.apply(put(8))
+    ip("link", "set", "bond0", "down")
+    off = "somebody switched it off; it stays so"
+    for vlans in ((8,), (8, 96)):
+        said = netstate.apply(put(*vlans), restoring=True)
+        assert said == (f"device bond0: {off}", *(f"device bond0.{vlan}: {off}" for vlan in vlans))
+        assert "UP" not in link(ip, "bond0")["flags"]
+    ip("link", "set", "bond0", "up")
+    assert netstate.apply(put(8, 96), restoring=True) == ()
+    for vlan in (8, 96):
+        reaches(vlan)
+
+
 CHANGES: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
     ({"mode": "balance-tlb"}, {"mode": "balance-tlb", "primary": "eth0"}),
     ({"mode": "802.3ad", "lacp_rate": "fast"}, {"mode": "802.3ad", "ad_lacp_rate": "fast"}),

@@ -13,6 +13,7 @@ import pytest
 from uplink_counts import counted, counts
 from vpn_lab import NETWORKS, Figure, Vpn, settled_lab, until
 
+from dmvpn.daemon.restoring import RESTORE_S
 from dmvpn.lab.impairment import Change
 
 pytestmark = pytest.mark.lab
@@ -157,6 +158,8 @@ def test_a_device_that_is_switched_off_and_on_has_its_address_again(vpn: Vpn) ->
             assert vpn.run("par1", "ip", "link", "set", device, word).status == 0
         until("the LAN has its gateway", lambda: vpn.answers("paris-nas", GATEWAY), within_s=10)
         until("it is missed", lambda: states(vpn, "par1")["isp1"] == "disabled", within_s=10)
+        time.sleep(RESTORE_S + 1.0)  # what comes back with eth1 does not switch eth0 on
+        assert states(vpn, "par1")["isp1"] == "disabled"
         assert connected(vpn, 27000) == {ISP2: MANY}
         assert vpn.run("par1", "ip", "link", "set", "eth0", "up").status == 0
         until("both online", lambda: set(states(vpn, "par1").values()) == {"online"}, within_s=BACK_S)

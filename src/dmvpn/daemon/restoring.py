@@ -23,7 +23,7 @@ class Restoring:
     """Once for each time that a device came or was switched on, after it has been left alone for a moment.
 
     A coming is whatever tells it from the one before; only the last one counts. All that the file says is brought back
-    then, of other devices too: what somebody took away and wants to stay so is to go from the file.
+    then, of other devices too, but what somebody switched off.
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -1,4 +1,7 @@
-"""`python -m dmvpn.linux.netstate apply|remove FILE`: devices, addresses, routes, rules, policies and sysctls.
+"""`python -m dmvpn.linux.netstate apply|restore|remove FILE`: devices, addresses, routes, rules, policies and sysctls.
+
+To restore is to apply again, when the file changed or a device came back; what somebody switched off meanwhile stays
+off then, and so does what is on it.
 
 What was put there is recorded, so that applying another file takes away what is gone from it, and nothing that somebody
 else put there is ever taken away. Networks on one machine have uplinks, LANs and default routes in common: what two
@@ -9,23 +12,25 @@ then; what they were is remembered for `dmvpn uninstall`.
 
 import os
 import sys
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from dmvpn.errors import Fault, WrongInput
 from dmvpn.linux import files, netstate_ports, sysctl_memory
-from dmvpn.linux.netstate_absent import without_absent
+from dmvpn.linux.netstate_absent import brought_by, switched_off, without_absent, without_off
 from dmvpn.linux.netstate_facts import LinkFacts
 from dmvpn.linux.netstate_file import Device, NetState, Route, encode, load, locked
 from dmvpn.linux.netstate_kernel import Kernel
+from dmvpn.linux.netstate_links import Brought
 from dmvpn.linux.netstate_policies import Policies
 from dmvpn.linux.sysctl import sysctl_faults, sysctl_holds, sysctl_path, sysctl_value
 
 _LINK_KINDS = {"tap": "tun", "gre": "gre"}  # IFLA_INFO_KIND of each of our kinds
 
 
-def apply(path: Path) -> tuple[str, ...]:
+def apply(path: Path, *, restoring: bool = False) -> tuple[str, ...]:
     """Make the kernel have what the file says. The warnings are for the log. Raises Fault; see check()."""
     wanted = load(path)
     with locked(wanted.state), Kernel() as kernel, ExitStack() as stack:
@@ -41,6 +46,8 @@ def apply(path: Path) -> tuple[str, ...]:
         neighbours = _neighbours(wanted)
         known = _union(before, neighbours)
         wanted, warnings_of_absent = without_absent(wanted, links)
+        off = switched_off(wanted, known.links.brought, links) if restoring else frozenset()
+        wanted = without_off(wanted, off)
         asked = wanted.links
         made = netstate_ports.ours(asked, known.links, links, {row.device for row in wanted.addresses})
         wanted = replace(wanted, links=made)
@@ -55,7 +62,9 @@ def apply(path: Path) -> tuple[str, ...]:
             sysctls=(),
         )
         # Recorded before it is done: dying halfway must leave nothing that nobody owns.
-        files.write(wanted.state, encode(_union(before, ours)))
+        # A bond that we take down to change it was not switched off by somebody.
+        left = tuple(device for device in known.links.brought if device.name in off)
+        files.write(wanted.state, encode(_with_brought(_union(before, ours), left)))
         # What blocks stands before there is anything that could send, and goes after it.
         for policy in wanted.policies:
             if policing is not None and policy not in policies:
@@ -63,11 +72,12 @@ def apply(path: Path) -> tuple[str, ...]:
         gone = _difference(_difference(before, wanted), neighbours)
         _take_away(kernel, gone)
         warnings = [*warnings_of_absent, *netstate_ports.stand_ins(asked, made, links)]
-        warnings += netstate_ports.bring(kernel, made)
+        warnings += [f"device {name}: somebody switched it off; it stays so" for name in sorted(off)]
+        warnings += netstate_ports.bring(kernel, made, off)
         _devices(kernel, wanted, links)
         _stop_blocking(policing, gone)  # until now a device may have had the key of one of them
         links = kernel.links()
-        _addresses(kernel, wanted, links)
+        _addresses(kernel, wanted, links, off)
         # Taking a device, an address or a route away may have taken others with it.
         present = kernel.routes(tables)
         for route in sorted(wanted.routes, key=_route_order):
@@ -78,7 +88,7 @@ def apply(path: Path) -> tuple[str, ...]:
             if rule not in present_rules:
                 kernel.add_rule(rule)
         warnings += _sysctls(wanted)
-        files.write(wanted.state, encode(ours))
+        files.write(wanted.state, encode(_with_brought(ours, brought_by(wanted, kernel.links()))))
     return tuple(warnings)
 
 
@@ -172,6 +182,10 @@ def _union(one: NetState, other: NetState) -> NetState:
     )
 
 
+def _with_brought(state: NetState, brought: tuple[Brought, ...]) -> NetState:
+    return replace(state, links=replace(state.links, brought=brought))
+
+
 def _difference(before: NetState, wanted: NetState) -> NetState:
     # A device of another kind (the other plane's) is another device.
     kept = {(device.name, device.kind) for device in wanted.devices}
@@ -227,12 +241,12 @@ def _devices(kernel: Kernel, wanted: NetState, links: dict[str, LinkFacts]) -> N
         kernel.shape(device, links[device.name])
 
 
-def _addresses(kernel: Kernel, wanted: NetState, links: dict[str, LinkFacts]) -> None:
+def _addresses(kernel: Kernel, wanted: NetState, links: dict[str, LinkFacts], off: Collection[str]) -> None:
     present = kernel.addresses()
     for row in wanted.addresses:
         if row not in present:
             kernel.add_address(row, links[row.device].index)
-    for name in {row.device for row in wanted.addresses}:
+    for name in {row.device for row in wanted.addresses} - set(off):
         if not links[name].up:
             kernel.set_up(links[name])
 
@@ -275,13 +289,13 @@ def main(arguments: tuple[str, ...]) -> int:
     """The exit status: 0 done, 1 refused, 2 wrong input."""
     try:
         match arguments:
-            case ("apply", path):
-                for warning in apply(Path(path)):
+            case ("apply" | "restore" as verb, path):
+                for warning in apply(Path(path), restoring=verb == "restore"):
                     sys.stderr.write(f"netstate: warning: {warning}\n")
             case ("remove", path):
                 remove(Path(path))
             case _:
-                raise WrongInput("netstate", "what to do?", "apply FILE, or remove FILE")
+                raise WrongInput("netstate", "what to do?", "apply FILE, restore FILE, or remove FILE")
     except Fault as fault:
         sys.stderr.write(f"netstate: {fault}\n")
         return fault.exit_code

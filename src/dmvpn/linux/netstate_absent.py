@@ -1,13 +1,17 @@
-"""Uplinks of several whose devices are not there: the dead card of one ISP must not cost the router the other one.
+"""Devices that are not there, or that somebody switched off.
 
-Without any of them the file is refused as with any missing device: then it is the file that is wrong, or all is lost.
+Uplinks of several that are not there: the dead card of one ISP must not cost the router the other one. Without any of
+them the file is refused as with any missing device: then it is the file that is wrong, or all is lost.
+
+What we brought up and is down was switched off by somebody, who wants it so until the next start.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from dmvpn.linux.netstate_facts import LinkFacts
 from dmvpn.linux.netstate_file import NetState
+from dmvpn.linux.netstate_links import Brought
 
 Facts = Mapping[str, LinkFacts]
 
@@ -27,6 +31,30 @@ def without_absent(wanted: NetState, facts: Facts) -> tuple[NetState, tuple[str,
     return left, tuple(
         f"device {name}: is not there; the uplink on it waits" for name in sorted(absent - set(links.leased))
     )
+
+
+def switched_off(wanted: NetState, brought: Collection[Brought], facts: Facts) -> frozenset[str]:
+    """Those of `brought` that are still the same devices, and what is on them: the kernel switches VLANs along."""
+    off = {
+        device.name
+        for device in brought
+        if (link := facts.get(device.name)) is not None and link.index == device.index and not link.up
+    }
+    return frozenset(off | {vlan.name for vlan in wanted.links.vlans if vlan.port in off})
+
+
+def without_off(wanted: NetState, off: Collection[str]) -> NetState:
+    """The kernel takes the routes of a device that is switched off, and refuses new ones."""
+    return replace(wanted, routes=tuple(route for route in wanted.routes if route.device not in off))
+
+
+def brought_by(wanted: NetState, facts: Facts) -> tuple[Brought, ...]:
+    """What of the machine's devices the state brings up, as they are numbered now; lo and our own are always up."""
+    links = wanted.links
+    names = {row.device for row in wanted.addresses} | {port.name for port in links.ports} | set(links.leased)
+    names |= links.made | {vlan.port for vlan in links.vlans}
+    names -= {"lo", *(device.name for device in wanted.devices)}
+    return tuple(Brought(name, facts[name].index) for name in sorted(names & facts.keys()))
 
 
 def _can_be(name: str, wanted: NetState, facts: Facts) -> bool:

@@ -9,6 +9,7 @@ BOND_MODES = {"active-backup": 1, "802.3ad": 4, "balance-tlb": 5}  # linux/if_bo
 LACP_RATES = {"slow": 0, "fast": 1}
 MEMBERS_LIMIT = 8
 MTU_OCTETS = (68, 65535)
+INDEX_LIMIT = (1 << 31) - 1  # an int in the kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,14 @@ class Former:
 
 
 @dataclass(frozen=True, slots=True)
+class Brought:
+    """A device that we brought up, by its number in this boot; only in our own record."""
+
+    name: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class Links:
     """`leased` are devices to which a client of ours (DHCP, PPP) brings addresses and routes of its own; `uplinks` are
     those that an ISP is on.
@@ -63,6 +72,7 @@ class Links:
     former: tuple[Former, ...] = ()
     leased: tuple[str, ...] = ()
     uplinks: tuple[str, ...] = ()
+    brought: tuple[Brought, ...] = ()
 
     @property
     def stacked(self) -> tuple[Bond | Vlan, ...]:
@@ -85,6 +95,7 @@ class Links:
             ports=both(self.ports, other.ports),
             former=both(other.former, self.former),
             leased=tuple(dict.fromkeys((*self.leased, *other.leased))),
+            brought=both(self.brought, other.brought),
         )
 
     def without(self, other: Self) -> Self:
@@ -101,6 +112,7 @@ class Links:
             ports=less(self.ports, other.ports),
             former=less(self.former, other.former),
             leased=tuple(name for name in self.leased if name not in other.leased),
+            brought=less(self.brought, other.brought),
         )
 
 
@@ -116,6 +128,7 @@ def decode(top: Row) -> Links:
         former=tuple(_former(row) for row in top.rows("former")),
         leased=tuple(_name(row) for row in top.rows("leased")),
         uplinks=tuple(_name(row) for row in top.rows("uplinks")),
+        brought=tuple(_brought(row) for row in top.rows("brought")),
     )
 
 
@@ -140,6 +153,7 @@ def encode(links: Links) -> dict[str, Any]:
         "former": [{"name": port.name, "mtu": port.mtu_octets, "up": port.up} for port in links.former],
         "leased": [{"name": name} for name in links.leased],
         "uplinks": [{"name": name} for name in links.uplinks],
+        "brought": [{"name": device.name, "index": device.index} for device in links.brought],
     }
 
 
@@ -180,6 +194,12 @@ def _former(row: Row) -> Former:
     port = Former(row.parse("name", device_name), row.number("mtu", *MTU_OCTETS), row.take("up", bool))
     row.end()
     return port
+
+
+def _brought(row: Row) -> Brought:
+    device = Brought(row.parse("name", device_name), row.number("index", 1, INDEX_LIMIT))
+    row.end()
+    return device
 
 
 def _name(row: Row) -> str:

@@ -128,20 +128,23 @@ def _give_back(kernel: Kernel, former: Former, link: LinkFacts, facts: Facts) ->
         kernel.ask(f"port {link.name}: down", "link", "set", index=link.index, state="down")
 
 
-def bring(kernel: Kernel, made: Links) -> tuple[str, ...]:
-    """Everything there and up, from the ports upwards; what is as wanted is not touched. Warnings for the log."""
+def bring(kernel: Kernel, made: Links, off: Collection[str]) -> tuple[str, ...]:
+    """Everything there and up but what is `off`, from the ports upwards. Warnings for the log.
+
+    What is as wanted is not touched.
+    """
     warnings: list[str] = []
     facts = kernel.links()
     for port in made.ports:
         link = facts.get(port.name)
         if link is not None:
-            _fit(kernel, link, port.mtu_octets)
+            _fit(kernel, link, port.mtu_octets, off)
     for bond in made.bonds:
         absent = [member for member in bond.members if member not in facts]
         warnings += [f"bond {bond.name}: this machine has no {member}" for member in absent]
-        _bond(kernel, bond, kernel.links())
+        _bond(kernel, bond, kernel.links(), off)
     for vlan in made.vlans:
-        _vlan(kernel, vlan, kernel.links())
+        _vlan(kernel, vlan, kernel.links(), off)
     facts = kernel.links()
     for former in made.former:
         if former.name in facts and networkd.sets(facts[former.name].index):
@@ -152,19 +155,23 @@ def bring(kernel: Kernel, made: Links) -> tuple[str, ...]:
     for name in made.leased:
         if name not in facts:
             warnings.append(f"device {name}: is not there (yet); what is leased on it waits")
-        elif not facts[name].up:
-            kernel.set_up(facts[name])
+        else:
+            _up(kernel, facts[name], off)
     return tuple(warnings)
 
 
-def _fit(kernel: Kernel, link: LinkFacts, mtu_octets: int | None) -> None:
+def _fit(kernel: Kernel, link: LinkFacts, mtu_octets: int | None, off: Collection[str]) -> None:
     if mtu_octets is not None and link.mtu_octets != mtu_octets:
         kernel.set_mtu(link, mtu_octets)
-    if not link.up:
+    _up(kernel, link, off)
+
+
+def _up(kernel: Kernel, link: LinkFacts, off: Collection[str]) -> None:
+    if not link.up and link.name not in off:
         kernel.set_up(link)
 
 
-def _bond(kernel: Kernel, bond: Bond, facts: Facts) -> None:
+def _bond(kernel: Kernel, bond: Bond, facts: Facts, off: Collection[str]) -> None:
     where = f"bond {bond.name}"
     if bond.name not in facts:
         kernel.make_link(where, "bonding", kind="bond", ifname=bond.name, **_settings(bond, None))
@@ -189,7 +196,7 @@ def _bond(kernel: Kernel, bond: Bond, facts: Facts) -> None:
     primary = by_name[next(name for name in bond.members if name in by_name)].index
     if bond.mode in _ONE_AT_A_TIME and (link.bond is None or link.bond.primary != primary or "bond_mode" in changes):
         kernel.ask(f"{where}: primary", "link", "set", index=link.index, kind="bond", bond_primary=primary)
-    _fit(kernel, kernel.links()[bond.name], bond.mtu_octets or BOND_MTU_OCTETS)
+    _fit(kernel, kernel.links()[bond.name], bond.mtu_octets or BOND_MTU_OCTETS, off)
 
 
 def _add_member(kernel: Kernel, bond: Bond, member: LinkFacts, link: LinkFacts) -> None:
@@ -212,7 +219,7 @@ def _settings(bond: Bond, now: BondFacts | None) -> dict[str, int]:
     return {name: value for name, (value, there) in wanted.items() if value != there}
 
 
-def _vlan(kernel: Kernel, vlan: Vlan, facts: Facts) -> None:
+def _vlan(kernel: Kernel, vlan: Vlan, facts: Facts, off: Collection[str]) -> None:
     where = f"VLAN {vlan.name}"
     port = facts[vlan.port]
     link = facts.get(vlan.name)
@@ -222,9 +229,8 @@ def _vlan(kernel: Kernel, vlan: Vlan, facts: Facts) -> None:
     if link is None:
         kernel.make_link(where, "8021q", kind="vlan", ifname=vlan.name, link=port.index, vlan_id=vlan.vlan_id)
         link = kernel.links()[vlan.name]
-    if not port.up:
-        kernel.set_up(port)
+    _up(kernel, port, off)
     if vlan.mtu_octets is not None and vlan.mtu_octets > port.mtu_octets:
         fix = f"give {vlan.port} a larger MTU, or the VLAN a smaller one"
         raise Fault(where, f"MTU {vlan.mtu_octets} is more than {vlan.port} has ({port.mtu_octets})", fix)
-    _fit(kernel, link, vlan.mtu_octets or port.mtu_octets)
+    _fit(kernel, link, vlan.mtu_octets or port.mtu_octets, off)

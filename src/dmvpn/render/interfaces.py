@@ -56,7 +56,8 @@ def render(plan: Plan, layout: Layout) -> Rendered:
         "sysctls": dict(_sysctls(plan)),
     }
     file = File((layout.current / FILE).relative_to(layout.current), as_json(document))
-    apply = ("python3", "-m", "dmvpn.linux.netstate", "apply", str(layout.current / FILE))
+    keep = ("python3", "-m", "dmvpn.linux.netstate")
+    path = str(layout.current / FILE)
     return Rendered(
         engine=NAME,
         files=(file,),
@@ -64,11 +65,11 @@ def render(plan: Plan, layout: Layout) -> Rendered:
         units=(
             Unit(
                 name=f"dmvpn-{plan.network}-network",
-                argv=apply,
+                argv=(*keep, "apply", path),
                 package="opendmvpn",
                 daemon=False,
-                reload=apply,
-                stop=("python3", "-m", "dmvpn.linux.netstate", "remove", str(layout.current / FILE)),
+                reload=(*keep, "restore", path),
+                stop=(*keep, "remove", path),
                 reads=(file.path,),
                 on_change=Change.RELOAD,
                 needs=Needs(
