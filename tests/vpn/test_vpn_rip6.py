@@ -151,6 +151,7 @@ def test_a_change_of_networks_behind_a_site_restarts_no_daemon(vpn: Vpn) -> None
     assert {name: vpn.services("par1")[name].pid for name in ("ripd", "ripngd")} == pids
 
 
+@pytest.mark.wide
 def test_a_hub_that_speaks_no_rip_is_missed(vpn: Vpn) -> None:
     missed = "hq1 (fd00:255:1::1) told of no route by RIP lately; run: dmvpn doctor"
     vpn.stop_service("hq1", "ripngd")
