@@ -79,6 +79,17 @@ def test_a_restart_that_fails_is_tried_again_and_said(monkeypatch: pytest.Monkey
     assert "bgpd, which told the one before its routes, cannot be restarted" in found.troubles[0].what
 
 
+def test_one_that_did_not_come_up_again_is_older_than_nothing_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    done, found = live([*[(NEW, ("bgpd",))] * 2, (NEW, ())], monkeypatch, REFUSED)
+    assert (done, found.troubles) == (["dmvpn-acme-bgpd"] * 2, ())
+
+
+def test_one_that_somebody_else_started_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orphans.vtysh, "is_served", lambda *_: True)
+    done, found = live([*[(NEW, ("bgpd",))] * 2, (NEW, ())], monkeypatch, REFUSED)
+    assert (done, found.troubles) == (["dmvpn-acme-bgpd"], ())
+
+
 def test_age_is_told_by_sockets(tmp_path: Path) -> None:
     assert vtysh.older_than_zebra(tmp_path) == (None, ())
     listening = []

@@ -216,7 +216,7 @@ def test_what_lies_below_is_read_from_the_file_in_force(world: World) -> None:
     text = {"version": 1, "network": "acme", "state": "/run/dmvpn/acme/network.state.json", **links}
     path = world.settings().paths.swanctl_conf.with_name("network.json")
     path.write_text(json.dumps(text))
-    assert below(world.settings()) == {"eth1", "eth7", "eth8", "eth9"}
+    assert below(world.settings()) == {"bond0", "eth1", "eth7", "eth7.1", "eth8", "eth9"}
     path.write_text("{")
     assert below(world.settings()) == set()
 

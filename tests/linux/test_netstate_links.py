@@ -197,11 +197,11 @@ def test_what_somebody_switched_off_stays_so_until_the_next_start(netns: None, i
     ip("link", "set", "lan0", "down")
     ip("link", "set", "lan0", "up")
     for _again in range(2):
-        assert netstate.apply(path, restoring=True) == ("device eth0: somebody switched it off; it stays so",)
+        assert netstate.restore(path) == ("device eth0: somebody switched it off; it stays so",)
         assert (is_up(ip, "eth0"), ip("route", "show", "default")) == (False, "")
     assert "10.7.0.0/16 via 10.1.1.9" in ip("route"), "the other has its own"
     ip("link", "set", "eth0", "up")
-    assert netstate.apply(path, restoring=True) == ()
+    assert netstate.restore(path) == ()
     assert "192.0.2.1" in ip("route", "show", "default")
     ip("link", "set", "eth0", "down")
     netstate.apply(path)
@@ -215,10 +215,81 @@ def test_a_card_that_is_put_back_or_new_in_the_file_is_switched_on(netns: None, 
     netstate.apply(path)
     ip("link", "delete", "eth0")
     ip("link", "add", "eth0", "type", "bridge")
-    assert netstate.apply(path, restoring=True) == ()
+    assert netstate.restore(path) == ()
     assert "192.0.2.1" in ip("route", "show", "default")
-    netstate.apply(put(addresses=[{"device": "eth5", "address": "10.5.0.1/24"}]), restoring=True)
+    netstate.restore(put(addresses=[{"device": "eth5", "address": "10.5.0.1/24"}]))
     assert is_up(ip, "eth5")
+
+
+def test_a_restoration_that_fails_forgets_nothing(netns: None, ip: Run, put: Put) -> None:
+    path = of_lan_and_isp(put)
+    for device in ("eth0", "lan0"):
+        ip("link", "add", device, "type", "bridge")
+    netstate.apply(path)
+    good = path.read_text()
+    document = json.loads(good)
+    route = {"kind": "unicast", "device": "lan0", "metric": 100, "table": 254, "protocol": 79}
+    document["routes"].append({**route, "prefix": "10.8.0.0/16", "gateway": "10.99.0.1"})
+    path.write_text(json.dumps(document))
+    for device in ("lan0", "eth0"):
+        with pytest.raises(Fault, match=r"10\.8\.0\.0/16"):
+            netstate.restore(path)
+        ip("link", "set", device, "up" if device == "lan0" else "down")
+    with pytest.raises(Fault, match=r"10\.8\.0\.0/16"):
+        netstate.restore(path)
+    assert not is_up(ip, "eth0")
+
+
+def test_what_a_change_was_about_to_take_down_when_it_failed_is_switched_on(netns: None, ip: Run, put: Put) -> None:
+    """In the record of either of two networks that have it."""
+    ip("link", "add", "bond0", "type", "bridge")
+    paths = [put(network, addresses=[{"device": "bond0", "address": "10.1.1.1/24"}]) for network in ("acme", "other")]
+    for path in paths:
+        netstate.apply(path)
+    record = load(paths[0]).state
+    failed = json.loads(record.read_text())
+    record.write_text(json.dumps({**failed, "brought": [{"name": "bond0", "index": 0}]}))
+    ip("link", "set", "bond0", "down")
+    assert netstate.restore(paths[1]) == ()
+    assert is_up(ip, "bond0")
+
+
+def test_a_neighbour_that_knows_the_card_before_says_nothing_of_the_new_one(netns: None, ip: Run, put: Put) -> None:
+    ip("link", "add", "eth0", "type", "bridge")
+    paths = [put(network, addresses=[{"device": "eth0", "address": "10.1.1.1/24"}]) for network in ("acme", "other")]
+    for path in paths:
+        netstate.apply(path)
+    ip("link", "delete", "eth0")
+    ip("link", "add", "eth0", "type", "bridge")
+    netstate.restore(paths[0])
+    ip("link", "set", "eth0", "down")
+    assert len(netstate.restore(paths[0])) == 1
+    assert not is_up(ip, "eth0")
+
+
+def test_a_stand_in_for_a_vlan_keeps_its_routes_when_the_port_is_off(netns: None, ip: Run, put: Put) -> None:
+    for device in ("eth0", "eth0.8"):
+        ip("link", "add", device, "type", "bridge")
+    route = {"kind": "unicast", "device": "eth0.8", "metric": 100, "table": 254, "protocol": 79}
+    path = put(
+        ports=[{"name": "eth0", "mtu": None}],
+        vlans=[vlan(8, "eth0")],
+        addresses=[{"device": "eth0.8", "address": "10.1.8.1/24"}],
+        routes=[{**route, "prefix": "10.7.0.0/16", "gateway": "10.1.8.9"}],
+    )
+    netstate.apply(path)
+    ip("link", "set", "eth0", "down")
+    netstate.restore(path)
+    assert "10.7.0.0/16 via 10.1.8.9" in ip("route")
+
+
+def test_a_port_that_is_off_stays_so_when_it_leaves_the_file(netns: None, ip: Run, put: Put) -> None:
+    ip("link", "add", "eth2", "type", "bridge")
+    ip("link", "set", "eth2", "up")
+    netstate.apply(put(ports=[{"name": "eth2", "mtu": None}]))
+    ip("link", "set", "eth2", "down")
+    netstate.restore(put())
+    assert not is_up(ip, "eth2")
 
 
 def of_lan_and_isp(put: Put) -> Path:

@@ -167,13 +167,17 @@ def test_a_bond_that_is_switched_off_stays_so_with_its_vlans(far: str, ip: Run, 
     ip("link", "set", "bond0", "down")
     off = "somebody switched it off; it stays so"
     for vlans in ((8,), (8, 96)):
-        said = netstate.apply(put(*vlans), restoring=True)
+        said = netstate.restore(put(*vlans))
         assert said == (f"device bond0: {off}", *(f"device bond0.{vlan}: {off}" for vlan in vlans))
         assert "UP" not in link(ip, "bond0")["flags"]
     ip("link", "set", "bond0", "up")
-    assert netstate.apply(put(8, 96), restoring=True) == ()
+    assert netstate.restore(put(8, 96)) == ()
     for vlan in (8, 96):
         reaches(vlan)
+    ip("link", "set", "bond0.96", "down")
+    assert netstate.restore(put(8, 96, mode="balance-tlb")) == (f"device bond0.96: {off}",)
+    assert ("UP" in link(ip, "bond0")["flags"], "UP" in link(ip, "bond0.96")["flags"]) == (True, False)
+    reaches(8)
 
 
 CHANGES: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (

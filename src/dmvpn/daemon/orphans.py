@@ -43,7 +43,12 @@ class Orphans:
         while True:
             await asyncio.sleep(AGAIN_S if self._failed else LOOK_EVERY_S)
             zebra, older = vtysh.older_than_zebra(self._run)
-            found = {(daemon, zebra) for daemon in older if zebra is not None and self._done.get(daemon) != zebra}
+            for daemon in tuple(self._failed):
+                if daemon not in older and vtysh.is_served(self._run, daemon):
+                    del self._failed[daemon]  # somebody else started it
+            # One that did not come up again is older than nothing.
+            wanted = {*older, *self._failed}
+            found = {(daemon, zebra) for daemon in wanted if zebra is not None and self._done.get(daemon) != zebra}
             self._seen = Counter({one: self._seen[one] + 1 for one in found})
             for daemon, of in found:
                 if self._seen[daemon, of] >= SURE:

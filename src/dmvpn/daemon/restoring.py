@@ -98,4 +98,4 @@ def below(settings: Settings) -> frozenset[str]:
         log.warning("%s", fault)
         return frozenset()
     members = {member for bond in links.bonds for member in bond.members}
-    return frozenset(members | {port.name for port in links.ports})
+    return frozenset(members | {port.name for port in links.ports} | links.made)

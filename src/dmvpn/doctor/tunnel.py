@@ -104,5 +104,5 @@ def _policies(patient: Patient) -> Finding:
         return HERE.not_looked_at("policies", fault.what, "run as root")
     if not whole:
         what = "blocking XFRM policies of ours are gone: GRE could leave in clear"
-        return HERE.failed("policies", what, f"python3 -m dmvpn.linux.netstate apply {patient.places.state}")
+        return HERE.failed("policies", what, f"python3 -m dmvpn.linux.netstate restore {patient.places.state}")
     return HERE.ok("policies", "blocking XFRM policies stand")

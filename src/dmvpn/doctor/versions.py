@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from dmvpn.doctor.patient import Patient
 from dmvpn.doctor.report import At, Finding, Layer
@@ -36,6 +37,7 @@ FLOORS = (
 )
 KEEPALIVED = Floor("keepalived", ("keepalived", "--version"), (2, 2, 7))
 DHCPCD = Floor("dhcpcd", ("dhcpcd", "--version"), (9, 4, 1))
+_PPPD_PATH = Path("/usr/sbin/pppd")
 PPPD = Floor("pppd", ("pppd", "--version"), (2, 4, 9), (2, 4, 9), "the plugin pppoe.so by that name")
 
 
@@ -88,7 +90,7 @@ def versions(known: tuple[Bug, ...], asked: tuple[Floor, ...] = FLOORS) -> Itera
         try:
             found = number_in(_said(floor))
         except Fault as fault:
-            if floor is PPPD and os.geteuid() != 0:  # Debian lets nobody else start it
+            if floor is PPPD and os.geteuid() != 0 and _PPPD_PATH.exists():  # Debian lets nobody else start it
                 yield HERE.not_looked_at(floor.name, fault.what, "run as root")
                 continue
             yield HERE.failed(floor.name, fault.what, fault.fix or "see what `dmvpn apply` says is missing")

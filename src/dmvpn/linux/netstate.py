@@ -1,13 +1,13 @@
 """`python -m dmvpn.linux.netstate apply|restore|remove FILE`: devices, addresses, routes, rules, policies and sysctls.
 
-To restore is to apply again, when the file changed or a device came back; what somebody switched off meanwhile stays
+To restore is to apply again, when the file changed or a device came back: what somebody switched off meanwhile stays
 off then, and so does what is on it.
 
 What was put there is recorded, so that applying another file takes away what is gone from it, and nothing that somebody
 else put there is ever taken away. Networks on one machine have uplinks, LANs and default routes in common: what two
 say is in both records, and goes with the last of them. Applied twice it changes nothing. All is checked before the
-first change. Sysctls stay as set, since somebody else may rely on them by
-then; what they were is remembered for `dmvpn uninstall`.
+first change. Sysctls stay as set, since somebody else may rely on them by then; what they were is remembered for
+`dmvpn uninstall`.
 """
 
 import os
@@ -30,8 +30,17 @@ from dmvpn.linux.sysctl import sysctl_faults, sysctl_holds, sysctl_path, sysctl_
 _LINK_KINDS = {"tap": "tun", "gre": "gre"}  # IFLA_INFO_KIND of each of our kinds
 
 
-def apply(path: Path, *, restoring: bool = False) -> tuple[str, ...]:
+def apply(path: Path) -> tuple[str, ...]:
     """Make the kernel have what the file says. The warnings are for the log. Raises Fault; see check()."""
+    return _apply(path, restoring=False)
+
+
+def restore(path: Path) -> tuple[str, ...]:
+    """The same, but for what somebody switched off since it was applied."""
+    return _apply(path, restoring=True)
+
+
+def _apply(path: Path, *, restoring: bool) -> tuple[str, ...]:
     wanted = load(path)
     with locked(wanted.state), Kernel() as kernel, ExitStack() as stack:
         before = _recorded(wanted)
@@ -63,14 +72,16 @@ def apply(path: Path, *, restoring: bool = False) -> tuple[str, ...]:
         )
         # Recorded before it is done: dying halfway must leave nothing that nobody owns.
         # A bond that we take down to change it was not switched off by somebody.
-        left = tuple(device for device in known.links.brought if device.name in off)
-        files.write(wanted.state, encode(_with_brought(_union(before, ours), left)))
+        down = netstate_ports.taken_down(made, links) - off
+        left = (device for device in before.links.brought if device.name not in down)
+        down_rows = (Brought(name, 0) for name in sorted(down))
+        files.write(wanted.state, encode(_with_brought(_union(before, ours), (*left, *down_rows))))
         # What blocks stands before there is anything that could send, and goes after it.
         for policy in wanted.policies:
             if policing is not None and policy not in policies:
                 policing.add(policy)
         gone = _difference(_difference(before, wanted), neighbours)
-        _take_away(kernel, gone)
+        _take_away(kernel, gone, off)
         warnings = [*warnings_of_absent, *netstate_ports.stand_ins(asked, made, links)]
         warnings += [f"device {name}: somebody switched it off; it stays so" for name in sorted(off)]
         warnings += netstate_ports.bring(kernel, made, off)
@@ -98,7 +109,7 @@ def remove(path: Path) -> None:
     with locked(wanted.state), Kernel() as kernel, ExitStack() as stack:
         gone = _difference(_recorded(wanted), _neighbours(wanted))
         policing = stack.enter_context(Policies()) if gone.policies else None
-        _take_away(kernel, gone)
+        _take_away(kernel, gone, ())
         _stop_blocking(policing, gone)
         files.remove(wanted.state)
 
@@ -200,7 +211,7 @@ def _difference(before: NetState, wanted: NetState) -> NetState:
     )
 
 
-def _take_away(kernel: Kernel, gone: NetState) -> None:
+def _take_away(kernel: Kernel, gone: NetState, off: Collection[str]) -> None:
     """In the reverse order of adding, and only what is still as we made it."""
     rules = kernel.rules()
     routes = kernel.routes({route.table for route in gone.routes})
@@ -219,7 +230,7 @@ def _take_away(kernel: Kernel, gone: NetState) -> None:
         link = links.get(device.name)
         if link is not None and link.kind == _LINK_KINDS[device.kind]:
             kernel.delete_link(link)
-    netstate_ports.take_away(kernel, gone.links)
+    netstate_ports.take_away(kernel, gone.links, off)
 
 
 def _stop_blocking(policing: Policies | None, gone: NetState) -> None:
@@ -290,7 +301,7 @@ def main(arguments: tuple[str, ...]) -> int:
     try:
         match arguments:
             case ("apply" | "restore" as verb, path):
-                for warning in apply(Path(path), restoring=verb == "restore"):
+                for warning in {"apply": apply, "restore": restore}[verb](Path(path)):
                     sys.stderr.write(f"netstate: warning: {warning}\n")
             case ("remove", path):
                 remove(Path(path))

@@ -34,13 +34,15 @@ def without_absent(wanted: NetState, facts: Facts) -> tuple[NetState, tuple[str,
 
 
 def switched_off(wanted: NetState, brought: Collection[Brought], facts: Facts) -> frozenset[str]:
-    """Those of `brought` that are still the same devices, and what is on them: the kernel switches VLANs along."""
-    off = {
-        device.name
-        for device in brought
-        if (link := facts.get(device.name)) is not None and link.index == device.index and not link.up
-    }
-    return frozenset(off | {vlan.name for vlan in wanted.links.vlans if vlan.port in off})
+    """Those of `brought` that are still the same devices, and what is on them: the kernel switches VLANs along.
+
+    What one of us was taking down when it failed is not among them.
+    """
+    failed = {device.name for device in brought if not device.index}
+    down = {name: link.index for name, link in facts.items() if not link.up and name not in failed}
+    off = {device.name for device in brought if down.get(device.name) == device.index}
+    above = (vlan.name for vlan in wanted.links.vlans if vlan.port in off)
+    return frozenset(off.union(name for name in above if name not in facts or name in down))
 
 
 def without_off(wanted: NetState, off: Collection[str]) -> NetState:
@@ -54,7 +56,8 @@ def brought_by(wanted: NetState, facts: Facts) -> tuple[Brought, ...]:
     names = {row.device for row in wanted.addresses} | {port.name for port in links.ports} | set(links.leased)
     names |= links.made | {vlan.port for vlan in links.vlans}
     names -= {"lo", *(device.name for device in wanted.devices)}
-    return tuple(Brought(name, facts[name].index) for name in sorted(names & facts.keys()))
+    # pppd switches what it makes.
+    return tuple(Brought(name, facts[name].index) for name in sorted(names & facts.keys()) if facts[name].kind != "ppp")
 
 
 def _can_be(name: str, wanted: NetState, facts: Facts) -> bool:

@@ -54,7 +54,9 @@ class Former:
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """A device that we brought up, by its number in this boot; only in our own record."""
+    """A device that we brought up, by its number in this boot; only in our own record. `index` 0: it is being changed,
+    for which we take it down ourselves.
+    """
 
     name: str
     index: int
@@ -95,7 +97,7 @@ class Links:
             ports=both(self.ports, other.ports),
             former=both(other.former, self.former),
             leased=tuple(dict.fromkeys((*self.leased, *other.leased))),
-            brought=both(self.brought, other.brought),
+            brought=tuple(dict.fromkeys((*self.brought, *other.brought))),
         )
 
     def without(self, other: Self) -> Self:
@@ -197,7 +199,7 @@ def _former(row: Row) -> Former:
 
 
 def _brought(row: Row) -> Brought:
-    device = Brought(row.parse("name", device_name), row.number("index", 1, INDEX_LIMIT))
+    device = Brought(row.parse("name", device_name), row.number("index", 0, INDEX_LIMIT))
     row.end()
     return device
 

@@ -14,6 +14,7 @@ from dmvpn.linux.netstate_kernel import Kernel
 from dmvpn.linux.netstate_links import BOND_MODES, LACP_RATES, Bond, Former, Links, Vlan
 
 BOND_MTU_OCTETS = 1500
+_DOWN_FOR = frozenset({"bond_mode", "bond_ad_lacp_rate"})  # the kernel changes these of a bond that is down
 _ONE_AT_A_TIME = ("active-backup", "balance-tlb")  # modes that know a primary
 
 Facts = Mapping[str, LinkFacts]
@@ -98,8 +99,8 @@ def _check_member(bond: Bond, link: LinkFacts, known: Links, facts: Facts, forei
             raise Fault(f"port {link.name}", what, f"{fix}: ip address del {row.address} dev {link.name}")
 
 
-def take_away(kernel: Kernel, gone: Links) -> None:
-    """VLANs before bonds, and then the ports as they were. Only what is still as we made it."""
+def take_away(kernel: Kernel, gone: Links, off: Collection[str]) -> None:
+    """VLANs before bonds, and then the ports as they were, but for what is `off`. Only what is still as we made it."""
     facts = kernel.links()
     for vlan in gone.vlans:
         if vlan.name in facts and facts[vlan.name].kind == "vlan":
@@ -113,19 +114,29 @@ def take_away(kernel: Kernel, gone: Links) -> None:
     now = kernel.links()
     for former in gone.former:
         if former.name in now:
-            _give_back(kernel, former, now[former.name], now)
+            _give_back(kernel, former, now[former.name], now, off)
 
 
-def _give_back(kernel: Kernel, former: Former, link: LinkFacts, facts: Facts) -> None:
+def _give_back(kernel: Kernel, former: Former, link: LinkFacts, facts: Facts, off: Collection[str]) -> None:
     master = next((other for other in facts.values() if other.index == link.master), None)
     if master is not None and master.kind == "bond":
         kernel.ask(f"port {link.name}: out of {master.name}", "link", "set", index=link.index, master=0)
     if link.mtu_octets != former.mtu_octets:
         kernel.set_mtu(link, former.mtu_octets)
     if former.up:
-        kernel.set_up(link)
+        _up(kernel, link, off)
     elif not any(row.device == link.name and not row.address.is_link_local for row in kernel.addresses()):
         kernel.ask(f"port {link.name}: down", "link", "set", index=link.index, state="down")
+
+
+def taken_down(made: Links, facts: Facts) -> frozenset[str]:
+    """What bring() is going to switch off and on: bonds with another mode, and the VLANs on them."""
+    bonds = {bond.name for bond in made.bonds if (link := facts.get(bond.name)) and _changes_down(bond, link)}
+    return frozenset(bonds | {vlan.name for vlan in made.vlans if vlan.port in bonds})
+
+
+def _changes_down(bond: Bond, link: LinkFacts) -> bool:
+    return bool(_DOWN_FOR & _settings(bond, link.bond).keys())
 
 
 def bring(kernel: Kernel, made: Links, off: Collection[str]) -> tuple[str, ...]:
@@ -145,6 +156,7 @@ def bring(kernel: Kernel, made: Links, off: Collection[str]) -> tuple[str, ...]:
         _bond(kernel, bond, kernel.links(), off)
     for vlan in made.vlans:
         _vlan(kernel, vlan, kernel.links(), off)
+    _down_again(kernel, made, off)
     facts = kernel.links()
     for former in made.former:
         if former.name in facts and networkd.sets(facts[former.name].index):
@@ -158,6 +170,14 @@ def bring(kernel: Kernel, made: Links, off: Collection[str]) -> tuple[str, ...]:
         else:
             _up(kernel, facts[name], off)
     return tuple(warnings)
+
+
+def _down_again(kernel: Kernel, made: Links, off: Collection[str]) -> None:
+    """The kernel switches a bond's VLANs on with it."""
+    facts = kernel.links()
+    for vlan in made.vlans:
+        if vlan.name in off and vlan.port not in off and facts[vlan.name].up:
+            kernel.ask(f"VLAN {vlan.name}: down", "link", "set", index=facts[vlan.name].index, state="down")
 
 
 def _fit(kernel: Kernel, link: LinkFacts, mtu_octets: int | None, off: Collection[str]) -> None:
@@ -185,7 +205,7 @@ def _bond(kernel: Kernel, bond: Bond, facts: Facts, off: Collection[str]) -> Non
             if member.master == link.index:
                 kernel.ask(f"{where}: {member.name}", "link", "set", index=member.index, master=0)
         members = [member for name, member in kernel.links().items() if name in bond.members]
-    if link.up and ("bond_mode" in changes or "bond_ad_lacp_rate" in changes):
+    if link.up and _DOWN_FOR & changes.keys():
         kernel.ask(f"{where}: down", "link", "set", index=link.index, state="down")
     if changes:
         kernel.ask(where, "link", "set", index=link.index, kind="bond", **changes)
@@ -227,6 +247,7 @@ def _vlan(kernel: Kernel, vlan: Vlan, facts: Facts, off: Collection[str]) -> Non
         kernel.delete_link(link)  # on another port now, or its port was made anew
         link = None
     if link is None:
+        off = off if vlan.port in off else ()
         kernel.make_link(where, "8021q", kind="vlan", ifname=vlan.name, link=port.index, vlan_id=vlan.vlan_id)
         link = kernel.links()[vlan.name]
     _up(kernel, port, off)

@@ -102,7 +102,7 @@ def ports(plan: Plan) -> Iterator[str]:
             kind = f"{frr_lists.IP_WORDS[version]} prefix-list {PORTS}"
             yield from frr_lists.closed(kind, [f"permit {prefix}" for prefix in prefixes])
             match = f" match {frr_lists.IP_WORDS[version]} address prefix-list {PORTS}"
-            yield from frr_lists.permit(PORTS, 10 * number, (match, " set origin igp"))
+            yield from frr_lists.permit(PORTS, 10 * number, (match, " set origin igp", " set metric 0"))
 
 
 def family_lines(version: int, plan: Plan) -> Iterator[str]:
