@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def test_addresses_are_addresses_and_a_secret_is_octets() -> None:
     read = settings.parse(written)
     assert read.transport == ip_address("100.64.0.11")
     assert read.serves == (ip_network("10.1.11.0/24"),)
-    assert read.lans[0].address == ip_interface("10.1.11.1/24")
+    assert read.ports == ("eth0", "eth1")
     assert read.paths.pki == Path("/etc/dmvpn/acme/pki")
     assert read.clouds[0].nhrp.authentication == b"secr"
     assert read.clouds[0].hubs[0].nbma == ip_address("100.64.0.1")

@@ -27,13 +27,16 @@ class Keeper:
             raise self.refusals.pop()
 
 
-def live(seen: list[tuple[Any, tuple[str, ...]]], monkeypatch: pytest.MonkeyPatch, *refusals: Fault) -> tuple[Any, Any]:
+def live(
+    seen: list[tuple[Any, tuple[str, ...]]], monkeypatch: pytest.MonkeyPatch, *refusals: Fault, again_s: float = 0.0
+) -> tuple[Any, Any]:
     """One look for each of `seen`, and the last one again and again."""
     keeper = Keeper()
     keeper.refusals += refusals
     looks = iter(seen)
     monkeypatch.setattr(orphans, "LOOK_EVERY_S", 0.0)
-    monkeypatch.setattr(orphans, "AGAIN_S", 0.0)
+    monkeypatch.setattr(orphans, "AGAIN_FIRST_S", again_s)
+    monkeypatch.setattr(orphans, "AGAIN_LAST_S", 8 * again_s)
     monkeypatch.setattr(orphans.keepers, "of_this_process", lambda *_: keeper)
     monkeypatch.setattr(orphans.vtysh, "older_than_zebra", lambda _: next(looks, seen[-1]))
     paths = SimpleNamespace(frr_run=Path("/run"), gre=Path("/run/gre"))
@@ -82,6 +85,21 @@ def test_a_restart_that_fails_is_tried_again_and_said(monkeypatch: pytest.Monkey
 def test_one_that_did_not_come_up_again_is_older_than_nothing_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     done, found = live([*[(NEW, ("bgpd",))] * 2, (NEW, ())], monkeypatch, REFUSED)
     assert (done, found.troubles) == (["dmvpn-acme-bgpd"] * 2, ())
+
+
+def test_a_restart_that_fails_is_tried_less_and_less_often_and_others_do_not_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both = [*[(NEW, ("bgpd",))] * 3, (NEW, ("bgpd", "ospfd"))]
+    done, _found = live(both, monkeypatch, *[REFUSED] * 100_000, again_s=0.02)
+    assert 2 <= done.count("dmvpn-acme-bgpd") <= 5, "at 0, 0.02, 0.06, 0.14 s"
+    assert "dmvpn-acme-ospfd" in done[:3]
+
+
+def test_while_there_is_no_zebra_a_failed_one_is_not_taken_for_healed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orphans.vtysh, "is_served", lambda *_: True)
+    _done, found = live([*[(NEW, ("bgpd",))] * 2, (None, ())], monkeypatch, REFUSED)
+    assert len(found.troubles) == 1
 
 
 def test_one_that_somebody_else_started_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:

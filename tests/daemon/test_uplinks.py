@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import json
 from collections.abc import Callable
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 from uplink_world import GATEWAY, TABLE_MAIN, ULA, V4, V6, World, device, play, uplink, watch
 
 from dmvpn.daemon import restoring, uplink_memory
-from dmvpn.daemon.restoring import below
 from dmvpn.daemon.uplinks import Uplinks
 from dmvpn.errors import Fault
 from dmvpn.linux.uplink_tables import SHARED_METRIC
@@ -136,13 +134,34 @@ def static(world: World) -> None:
     world.uplinks = (uplink(1, V4), uplink(2, "203.0.113.2/24"))
 
 
-def test_each_device_that_comes_back_bare_is_restored_by_itself(world: World) -> None:
+def test_devices_that_come_back_bare_together_are_restored_at_once(world: World) -> None:
     static(world)
     world.put(device(1, V4), SECOND)
     world.run(lambda _: world.put(device(1, index=51), device(2, index=52)))
-    assert world.reloads == 2
+    assert world.reloads == 1
     world.run(lambda _: None)
-    assert world.reloads == 4, "bare from the start too"
+    assert world.reloads == 2, "bare from the start too"
+    world.unloadable = [REFUSED]
+    world.run(lambda _: None)
+    assert world.reloads == 4, "one more try for both"
+
+
+def test_one_that_is_never_left_alone_does_not_keep_another_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restoring, "RESTORE_S", 0.04)
+    static(world)
+    there = device(1, V4)
+    world.put(there, SECOND)
+
+    async def flap(_: Uplinks) -> None:
+        world.put(there, device(2, index=52))
+        for times in range(1, 40):
+            await asyncio.sleep(0.01)
+            world.put(dataclasses.replace(there, turned_on=times), device(2, index=52))
+
+    world.run(flap, lambda _: asyncio.sleep(0.1))
+    assert world.reloads >= 2, "after five times the rest that nobody got, and when it came"
 
 
 def test_an_address_that_somebody_takes_away_is_not_brought_back(world: World) -> None:
@@ -204,21 +223,6 @@ def test_a_restoration_that_fails_is_tried_again_and_one_that_worked_is_not(worl
     world.unloadable = [REFUSED, REFUSED]
     world.run(lambda _: world.put(device(1, index=51), SECOND), lambda _: None, lambda _: None)
     assert world.reloads == 3
-
-
-def test_what_lies_below_is_read_from_the_file_in_force(world: World) -> None:
-    links = {
-        "bonds": [{"name": "bond0", "members": [{"name": "eth8"}, {"name": "eth9"}], "mode": "802.3ad",
-                   "miimon_ms": 100, "updelay_ms": 0, "lacp_rate": "slow", "mtu": None}],
-        "vlans": [{"name": "eth7.1", "port": "eth7", "id": 1, "mtu": None}],
-        "ports": [{"name": "eth1", "mtu": None}, {"name": "eth7", "mtu": None}],
-    }  # fmt: skip
-    text = {"version": 1, "network": "acme", "state": "/run/dmvpn/acme/network.state.json", **links}
-    path = world.settings().paths.swanctl_conf.with_name("network.json")
-    path.write_text(json.dumps(text))
-    assert below(world.settings()) == {"bond0", "eth1", "eth7", "eth7.1", "eth8", "eth9"}
-    path.write_text("{")
-    assert below(world.settings()) == set()
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ class World:
     def settings(self) -> Settings:
         paths = SimpleNamespace(gre=self.directory / "gre", swanctl_conf=self.directory / "swanctl.conf")
         given = SimpleNamespace(
-            network="acme", router="par1", uplinks=self.uplinks, paths=paths, route_protocol=OURS,
+            network="acme", router="par1", uplinks=self.uplinks, paths=paths, ports=(), route_protocol=OURS,
             uplink_priority=400, uplink_mask=0xFF0000, uplink_tables=440000,
         )  # fmt: skip
         return cast(Settings, given)

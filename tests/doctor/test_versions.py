@@ -1,6 +1,7 @@
 """Versions of the kernel and the daemons: which are asked for, and what they are worth."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from test_checks import FAILED, GOOD, WARNING, patient, plan_of
@@ -65,6 +66,16 @@ def test_what_the_file_asks_for_is_asked_for_its_version() -> None:
     assert versions.floors(patient(plan=replace(plan, uplinks=(leased,)))) == (*FLOORS, DHCPCD)
     assert versions.floors(patient(plan=replace(plan, uplinks=(static, session)))) == (*FLOORS, PPPD)
     assert versions.floors(patient(plan=replace(plan, vrrp=shared))) == (*FLOORS, KEEPALIVED)
+
+
+def test_a_pppd_that_only_root_may_start_is_not_called_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(versions.process, "SEARCH_PATH", (str(tmp_path),))
+    monkeypatch.setattr(versions.os, "geteuid", lambda: 1000)
+    assert [one.outcome for one in versions.versions((), (PPPD,))] == [FAILED]
+    (tmp_path / "pppd").touch(0o644)
+    (found,) = versions.versions((), (PPPD,))
+    assert (found.outcome, found.what) == (Outcome.NOT_LOOKED_AT, "is here, and only root may start it")
 
 
 @pytest.mark.kernel

@@ -240,6 +240,19 @@ def test_a_restoration_that_fails_forgets_nothing(netns: None, ip: Run, put: Put
     assert not is_up(ip, "eth0")
 
 
+def test_what_a_failed_restoration_switched_on_can_be_switched_off(netns: None, ip: Run, put: Put) -> None:
+    ip("link", "add", "eth5", "type", "bridge")
+    route = {"kind": "unicast", "device": "eth5", "metric": 100, "table": 254, "protocol": 79}
+    wrong = {**route, "prefix": "10.8.0.0/16", "gateway": "10.99.0.1"}
+    path = put(addresses=[{"device": "eth5", "address": "10.5.0.1/24"}], routes=[wrong])
+    with pytest.raises(Fault, match=r"10\.8\.0\.0/16"):
+        netstate.restore(path)
+    assert is_up(ip, "eth5")
+    ip("link", "set", "eth5", "down")
+    assert netstate.restore(path) == ("device eth5: somebody switched it off; it stays so",)
+    assert not is_up(ip, "eth5")
+
+
 def test_what_a_change_was_about_to_take_down_when_it_failed_is_switched_on(netns: None, ip: Run, put: Put) -> None:
     """In the record of either of two networks that have it."""
     ip("link", "add", "bond0", "type", "bridge")

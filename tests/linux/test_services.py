@@ -102,6 +102,24 @@ def test_a_daemon_that_dies_is_started_again_with_back_off(services: Supervised,
     assert again.last_exit == "signal 9"
 
 
+def test_a_daemon_whose_restart_fails_is_started_again_when_it_can(services: Supervised, tmp_path: Path) -> None:
+    able = tmp_path / "able"
+    able.touch()
+    services.apply([Unit("a", shell(f"test -e {able} || exit 3; exec sleep 1000"))])
+    able.unlink()
+    with pytest.raises(ServiceFault, match="status 3"):
+        services.restart("a")
+    able.touch()
+    until(lambda: row(services, "a").state is State.READY)
+    able.unlink()
+    with pytest.raises(ServiceFault, match="status 3"):
+        services.restart("a")
+    services.stop("a")
+    able.touch()
+    time.sleep(0.5)
+    assert row(services, "a").state is State.STOPPED
+
+
 @pytest.mark.parametrize("victim", ["supervisor", "all"])
 def test_nothing_outlives_a_killed_supervisor(services: Supervised, tmp_path: Path, victim: str) -> None:
     # A grandchild in a session of its own, and a process that changed its user: neither has a parent death signal.

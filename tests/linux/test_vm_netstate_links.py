@@ -13,6 +13,7 @@ import pytest
 
 from dmvpn.errors import Fault
 from dmvpn.linux import netstate
+from dmvpn.linux.netstate_kernel import Kernel
 
 pytestmark = pytest.mark.vm
 
@@ -49,7 +50,7 @@ def batch(lines: list[str], *options: str) -> None:
 def put(tmp_path: Path) -> Put:
     """Writes network.json: bond0 of eth0 and eth1 with settings changed, and these VLANs with their addresses."""
 
-    def write(*vlans: int, members: tuple[str, ...] = ("eth0", "eth1"), **settings: Any) -> Path:
+    def write(*vlans: int, network: str = "acme", members: tuple[str, ...] = ("eth0", "eth1"), **settings: Any) -> Path:
         bond = {
             "name": "bond0",
             "members": [{"name": member} for member in members],
@@ -60,11 +61,11 @@ def put(tmp_path: Path) -> Put:
             "mtu": None,
             **settings,
         }
-        path = tmp_path / "network.json"
+        path = tmp_path / f"{network}.json"
         document = {
             "version": 1,
-            "network": "acme",
-            "state": str(tmp_path / "run" / "network.state.json"),
+            "network": network,
+            "state": str(tmp_path / "run" / network / "network.state.json"),
             "bonds": [bond],
             "vlans": [{"name": f"bond0.{one}", "port": "bond0", "id": one, "mtu": None} for one in vlans],
             "addresses": [{"device": f"bond0.{one}", "address": VLANS[one][0]} for one in vlans],
@@ -178,6 +179,34 @@ def test_a_bond_that_is_switched_off_stays_so_with_its_vlans(far: str, ip: Run, 
     assert netstate.restore(put(8, 96, mode="balance-tlb")) == (f"device bond0.96: {off}",)
     assert ("UP" in link(ip, "bond0")["flags"], "UP" in link(ip, "bond0.96")["flags"]) == (True, False)
     reaches(8)
+
+
+def test_a_change_that_fails_halfway_leaves_nothing_off_for_either_network(
+    far: str, ip: Run, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netstate.apply(put(8))
+    netstate.apply(put(96, network="other"))
+    ask = Kernel.ask
+
+    def refuse(kernel: Kernel, where: str, *words: Any, **values: Any) -> Any:
+        if "bond_mode" in values:
+            raise Fault(where, "refused")
+        return ask(kernel, where, *words, **values)
+
+    with monkeypatch.context() as changed:
+        changed.setattr(Kernel, "ask", refuse)
+        with pytest.raises(Fault, match="refused"):
+            netstate.restore(put(8, mode="balance-tlb"))
+    assert ["UP" in link(ip, name)["flags"] for name in ("bond0", "bond0.96")] == [False, False]
+    assert netstate.restore(put(96, network="other")) == ()
+    reaches(96)
+    assert netstate.restore(put(8, mode="balance-tlb")) == ()
+    ip("link", "set", "bond0.96", "down")
+    assert netstate.restore(put(8)) == ()
+    assert "UP" not in link(ip, "bond0.96")["flags"], "the other network's, and somebody switched it off"
+    reaches(8)
+    netstate.apply(put(96, network="other"))
+    reaches(96)
 
 
 CHANGES: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (

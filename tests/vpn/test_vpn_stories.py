@@ -52,7 +52,7 @@ def test_a_story_comes_true(network: str, rows: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("network", "story"),
     [
-        pytest.param("demo", "demo-story", id="the demo"),
+        pytest.param("demo", "demo-story", id="the demo", marks=pytest.mark.wide),
         pytest.param("figure2", "figure2-story", id="figure 2", marks=pytest.mark.wide),
     ],
 )

@@ -6,6 +6,7 @@ minute, in case somebody tells it again, and then takes it away; whoever had tol
 
 import asyncio
 import logging
+import time
 from collections import Counter
 
 from dmvpn.daemon.control import SEVERE, Trouble
@@ -18,7 +19,7 @@ log = logging.getLogger("dmvpnd.routing")
 
 LOOK_EVERY_S = 1.0
 SURE = 2  # looks: who starts all of them anew is not met halfway
-AGAIN_S = 10.0  # after a restart that failed
+AGAIN_FIRST_S, AGAIN_LAST_S = 10.0, 300.0  # after a restart that failed, twice as long each time
 
 
 class Orphans:
@@ -31,6 +32,8 @@ class Orphans:
         self._seen: Counter[tuple[str, Made]] = Counter()
         self._done: dict[str, Made] = {}
         self._failed: dict[str, str] = {}
+        self._wait_s: dict[str, float] = {}
+        self._again_at: dict[str, float] = {}
 
     @property
     def troubles(self) -> tuple[Trouble, ...]:
@@ -41,13 +44,14 @@ class Orphans:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await asyncio.sleep(AGAIN_S if self._failed else LOOK_EVERY_S)
+            await asyncio.sleep(LOOK_EVERY_S)
             zebra, older = vtysh.older_than_zebra(self._run)
             for daemon in tuple(self._failed):
-                if daemon not in older and vtysh.is_served(self._run, daemon):
-                    del self._failed[daemon]  # somebody else started it
+                if zebra is not None and daemon not in older and vtysh.is_served(self._run, daemon):
+                    self._forget(daemon)  # somebody else started it
             # One that did not come up again is older than nothing.
-            wanted = {*older, *self._failed}
+            now = time.monotonic()
+            wanted = {daemon for daemon in (*older, *self._failed) if now >= self._again_at.get(daemon, now)}
             found = {(daemon, zebra) for daemon in wanted if zebra is not None and self._done.get(daemon) != zebra}
             self._seen = Counter({one: self._seen[one] + 1 for one in found})
             for daemon, of in found:
@@ -61,6 +65,13 @@ class Orphans:
         except Fault as fault:
             log.warning("%s", fault)
             self._failed[daemon] = str(fault)
+            wait_s = self._wait_s.get(daemon, AGAIN_FIRST_S)
+            self._again_at[daemon] = time.monotonic() + wait_s
+            self._wait_s[daemon] = min(wait_s * 2, AGAIN_LAST_S)
         else:
-            self._failed.pop(daemon, None)
+            self._forget(daemon)
             self._done[daemon] = zebra
+
+    def _forget(self, daemon: str) -> None:
+        for known in (self._failed, self._wait_s, self._again_at):
+            known.pop(daemon, None)

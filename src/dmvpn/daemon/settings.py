@@ -118,13 +118,6 @@ class UplinkSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class LanSettings:
-    name: str
-    prefix: Network
-    address: Interface
-
-
-@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     network: str
     device: str
@@ -179,7 +172,7 @@ class Settings:
     learned_unit: str  # brings a hub's bgpd to what was learned; empty: nothing is learned here
     paths: Paths
     uplinks: tuple[UplinkSettings, ...]
-    lans: tuple[LanSettings, ...]
+    ports: tuple[str, ...]  # devices below networks and uplinks, and what the file makes of them
     clouds: tuple[CloudSettings, ...]
     vrrp: VrrpSettings | None = None
 
@@ -218,9 +211,7 @@ def parse(data: dict[str, Any]) -> Settings:
         learned_unit=str(data["learned_unit"]),
         paths=Paths(**{name: Path(data["paths"][name]) for name in Paths.__dataclass_fields__}),
         uplinks=tuple(_uplink(row) for row in data["uplinks"]),
-        lans=tuple(
-            LanSettings(row["name"], ip_network(row["prefix"]), ip_interface(row["address"])) for row in data["lans"]
-        ),
+        ports=tuple(data["ports"]),
         clouds=tuple(_cloud(row) for row in data["clouds"]),
         vrrp=_vrrp(data["vrrp"]) if "vrrp" in data else None,
     )

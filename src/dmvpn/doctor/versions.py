@@ -37,7 +37,6 @@ FLOORS = (
 )
 KEEPALIVED = Floor("keepalived", ("keepalived", "--version"), (2, 2, 7))
 DHCPCD = Floor("dhcpcd", ("dhcpcd", "--version"), (9, 4, 1))
-_PPPD_PATH = Path("/usr/sbin/pppd")
 PPPD = Floor("pppd", ("pppd", "--version"), (2, 4, 9), (2, 4, 9), "the plugin pppoe.so by that name")
 
 
@@ -90,8 +89,8 @@ def versions(known: tuple[Bug, ...], asked: tuple[Floor, ...] = FLOORS) -> Itera
         try:
             found = number_in(_said(floor))
         except Fault as fault:
-            if floor is PPPD and os.geteuid() != 0 and _PPPD_PATH.exists():  # Debian lets nobody else start it
-                yield HERE.not_looked_at(floor.name, fault.what, "run as root")
+            if floor is PPPD and os.geteuid() != 0 and _is_there("pppd"):
+                yield HERE.not_looked_at(floor.name, "is here, and only root may start it", "run as root")
                 continue
             yield HERE.failed(floor.name, fault.what, fault.fix or "see what `dmvpn apply` says is missing")
             continue
@@ -99,6 +98,11 @@ def versions(known: tuple[Bug, ...], asked: tuple[Floor, ...] = FLOORS) -> Itera
             yield HERE.not_looked_at(floor.name, "does not tell its version")
             continue
         yield judged(floor, found, known)
+
+
+def _is_there(program: str) -> bool:
+    """Also one that we may not start: Debian lets root alone start pppd."""
+    return any(Path(directory, program).is_file() for directory in process.SEARCH_PATH)
 
 
 def lacking(patient: Patient) -> Iterator[Finding]:

@@ -83,12 +83,15 @@ def _apply(path: Path, *, restoring: bool) -> tuple[str, ...]:
         gone = _difference(_difference(before, wanted), neighbours)
         _take_away(kernel, gone, off)
         warnings = [*warnings_of_absent, *netstate_ports.stand_ins(asked, made, links)]
-        warnings += [f"device {name}: somebody switched it off; it stays so" for name in sorted(off)]
+        named = {device.name for device in brought_by(wanted, links)} | made.made
+        warnings += [f"device {name}: somebody switched it off; it stays so" for name in sorted(off & named)]
         warnings += netstate_ports.bring(kernel, made, off)
         _devices(kernel, wanted, links)
         _stop_blocking(policing, gone)  # until now a device may have had the key of one of them
+        _addresses(kernel, wanted, kernel.links(), off)
         links = kernel.links()
-        _addresses(kernel, wanted, links, off)
+        # Before what may be refused: who switches one of them off from now on means it.
+        files.write(wanted.state, encode(_with_brought(_union(before, ours), brought_by(wanted, links))))
         # Taking a device, an address or a route away may have taken others with it.
         present = kernel.routes(tables)
         for route in sorted(wanted.routes, key=_route_order):

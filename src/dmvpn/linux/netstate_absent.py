@@ -41,8 +41,11 @@ def switched_off(wanted: NetState, brought: Collection[Brought], facts: Facts) -
     failed = {device.name for device in brought if not device.index}
     down = {name: link.index for name, link in facts.items() if not link.up and name not in failed}
     off = {device.name for device in brought if down.get(device.name) == device.index}
-    above = (vlan.name for vlan in wanted.links.vlans if vlan.port in off)
-    return frozenset(off.union(name for name in above if name not in facts or name in down))
+    above = {vlan.name for vlan in wanted.links.vlans if vlan.port in off}
+    # What stands for a VLAN by the same name does not depend on the port.
+    return frozenset(
+        off | (above - facts.keys()) | {name for name in above & down.keys() if facts[name].kind == "vlan"}
+    )
 
 
 def without_off(wanted: NetState, off: Collection[str]) -> NetState:

@@ -130,9 +130,10 @@ def _give_back(kernel: Kernel, former: Former, link: LinkFacts, facts: Facts, of
 
 
 def taken_down(made: Links, facts: Facts) -> frozenset[str]:
-    """What bring() is going to switch off and on: bonds with another mode, and the VLANs on them."""
+    """What bring() is going to switch off and on: bonds with another mode, and the VLANs on them, whosever they are."""
     bonds = {bond.name for bond in made.bonds if (link := facts.get(bond.name)) and _changes_down(bond, link)}
-    return frozenset(bonds | {vlan.name for vlan in made.vlans if vlan.port in bonds})
+    below = {facts[name].index for name in bonds}
+    return frozenset(bonds | {link.name for link in facts.values() if link.kind == "vlan" and link.parent in below})
 
 
 def _changes_down(bond: Bond, link: LinkFacts) -> bool:
@@ -145,18 +146,18 @@ def bring(kernel: Kernel, made: Links, off: Collection[str]) -> tuple[str, ...]:
     What is as wanted is not touched.
     """
     warnings: list[str] = []
-    facts = kernel.links()
+    before = kernel.links()
     for port in made.ports:
-        link = facts.get(port.name)
+        link = before.get(port.name)
         if link is not None:
             _fit(kernel, link, port.mtu_octets, off)
     for bond in made.bonds:
-        absent = [member for member in bond.members if member not in facts]
+        absent = [member for member in bond.members if member not in before]
         warnings += [f"bond {bond.name}: this machine has no {member}" for member in absent]
         _bond(kernel, bond, kernel.links(), off)
     for vlan in made.vlans:
         _vlan(kernel, vlan, kernel.links(), off)
-    _down_again(kernel, made, off)
+    _down_again(kernel, before, off)
     facts = kernel.links()
     for former in made.former:
         if former.name in facts and networkd.sets(facts[former.name].index):
@@ -172,12 +173,11 @@ def bring(kernel: Kernel, made: Links, off: Collection[str]) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _down_again(kernel: Kernel, made: Links, off: Collection[str]) -> None:
-    """The kernel switches a bond's VLANs on with it."""
-    facts = kernel.links()
-    for vlan in made.vlans:
-        if vlan.name in off and vlan.port not in off and facts[vlan.name].up:
-            kernel.ask(f"VLAN {vlan.name}: down", "link", "set", index=facts[vlan.name].index, state="down")
+def _down_again(kernel: Kernel, before: Facts, off: Collection[str]) -> None:
+    """The kernel switches a bond's VLANs on with it, another network's too, and a port that becomes a member."""
+    for link in kernel.links().values():
+        if link.name in off and link.up and link.name in before and before[link.name].index == link.index:
+            kernel.ask(f"device {link.name}: down", "link", "set", index=link.index, state="down")
 
 
 def _fit(kernel: Kernel, link: LinkFacts, mtu_octets: int | None, off: Collection[str]) -> None:

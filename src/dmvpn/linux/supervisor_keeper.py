@@ -153,12 +153,22 @@ class Keeper:
         entry.become(State.STOPPED)
 
     def restart(self, entry: Entry) -> Job:
-        """A daemon stops and starts; a one-shot does its work again. Raises ServiceFault."""
-        if entry.service.daemon or not entry.works:
-            yield from self.stop(entry)
-            yield from self.start(entry)
-        else:
+        """A daemon stops and starts; a one-shot does its work again. Raises ServiceFault.
+
+        A daemon that was kept alive is kept further: after the fault it is started again and again, with back-off.
+        """
+        if not entry.service.daemon and entry.works:
             yield from self.reload(entry)
+            return
+        was_wanted = entry.wanted
+        yield from self.stop(entry)
+        try:
+            yield from self.start(entry)
+        except Fault:
+            if was_wanted:
+                entry.wanted = True
+                self._retry(entry)
+            raise
 
     def reload(self, entry: Entry) -> Job:
         """By its `reload`; without one a daemon gets SIGHUP and a one-shot runs again. Raises ServiceFault."""

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from dmvpn.network.plan import Cloud, ForeignPeer, Hub, Ike, Plan, Uplink, Vrrp
-from dmvpn.render import frr
+from dmvpn.render import frr, interfaces
 from dmvpn.render.layout import Layout
 from dmvpn.render.nftables import used_families, used_set
 from dmvpn.render.result import Change, File, Needs, Rendered, Unit, ours
@@ -38,7 +38,7 @@ def render(plan: Plan, layout: Layout) -> Rendered:
         "learned_unit": frr.learned_unit(plan.network) if frr.learns(plan) else "",
         "paths": _paths(layout),
         "uplinks": [_uplink(uplink) for uplink in plan.uplinks],
-        "lans": [{"name": lan.name, "prefix": str(lan.prefix), "address": str(lan.address)} for lan in plan.lans],
+        "ports": interfaces.below(plan),
         "clouds": [_cloud(cloud) for cloud in plan.clouds],
         **({} if plan.vrrp is None else {"vrrp": _vrrp(plan.vrrp, layout)}),
     }

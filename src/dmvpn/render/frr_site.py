@@ -83,8 +83,9 @@ def neighbor_lines(plan: Plan) -> Iterator[str]:
 
 
 def standing(plan: Plan, version: int) -> tuple[Network, ...]:
-    """Networks at ports of this router that another router of the site has too, and what is behind them: they are
-    announced while the port is up. Else the clouds would send here what the other one could still bring.
+    """Networks at ports of this router that another router of the site has too, and what is behind them: announced
+    while zebra has them, a network while the port has carrier, what is behind it while the port is switched on. Else
+    the clouds would send here what the other one could still bring.
     """
     if plan.vrrp is None:
         return ()

@@ -98,6 +98,15 @@ def _links(plan: Plan) -> dict[str, list[dict[str, Any]]]:
     return {key: rows for key, rows in found.items() if rows}
 
 
+def below(plan: Plan) -> list[str]:
+    """Ports of the machine that the file makes something of, members of bonds, and the bonds and VLANs themselves."""
+    names = {member for bond in plan.bonds for member in bond.members}
+    names |= (
+        {bond.name for bond in plan.bonds} | {vlan.name for vlan in plan.vlans} | {port.name for port in plan.ports}
+    )
+    return sorted(names)
+
+
 def _bond(bond: Bond) -> dict[str, Any]:
     return {
         "name": word(bond.name, "device"),
