@@ -1,4 +1,6 @@
-"""`python -m bench.offload off|gro DEVICE...`: segmentation and receive offload off; receive offload on. ethtool(8)"""
+"""`python -m bench.offload off|gro|card DEVICE...`: segmentation and receive offload off; receive offload on; TCP
+segmentation off. ethtool(8)
+"""
 
 import ctypes
 import fcntl
@@ -10,7 +12,7 @@ _SIOCETHTOOL = 0x8946
 _SET_TSO, _SET_GSO, _SET_GRO = 0x1F, 0x24, 0x2C
 
 
-_WORDS = {"off": {_SET_TSO: 0, _SET_GSO: 0, _SET_GRO: 0}, "gro": {_SET_GRO: 1}}
+_WORDS = {"off": {_SET_TSO: 0, _SET_GSO: 0, _SET_GRO: 0}, "gro": {_SET_GRO: 1}, "card": {_SET_TSO: 0}}
 
 
 def switch(device: str, settings: dict[int, int]) -> None:

@@ -110,8 +110,9 @@ def test_a_daemon_that_hangs_is_not_waited_for_long(bgpd: Path) -> None:
     pid = int((bgpd / "pid").read_text())
     os.kill(pid, signal.SIGSTOP)
     try:
+        said = rf"^bgpd: takes no command within 0\.5 s, and runs; kill -9 {pid}, after which it is started again; then"
         for _ in range(10):  # more than it lets wait
-            with pytest.raises(Fault, match=r"^bgpd: takes no command within 0\.5 s, and runs; restart its service"):
+            with pytest.raises(Fault, match=said):
                 vtysh.bgp_peers(bgpd, 0.5)
         assert vtysh.ospf_neighbours(bgpd) == ()
     finally:

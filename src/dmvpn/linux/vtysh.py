@@ -68,6 +68,18 @@ def is_served(run: Path, daemon: str) -> bool:
         return probe.connect_ex(str(run / f"{daemon}.vty")) in (0, errno.EAGAIN)
 
 
+def _ended_by(run: Path, daemon: str) -> str:
+    """What ends a daemon that hangs, whoever keeps it. Its pid file does not tell: our supervisor numbers anew."""
+    here = Path("/proc/self/ns/net").readlink()
+    for process_dir in Path("/proc").glob("[1-9]*"):
+        with suppress(OSError):
+            program, *words = (process_dir / "cmdline").read_bytes().split(b"\0")
+            is_it = program.endswith(f"/{daemon}".encode()) and str(run).encode() in words
+            if is_it and (process_dir / "ns/net").readlink() == here:
+                return f"kill -9 {process_dir.name}, after which it is started again; then read its log"
+    return "restart its service, and read its log"
+
+
 def made(path: Path) -> Made | None:
     """Which process made this socket, as far as two can be told apart; None if it is not there."""
     try:
@@ -109,7 +121,7 @@ def _answer(argv: tuple[str, ...], daemon: str, limit_s: float) -> process.Resul
     except process.TooLate as fault:
         if is_served(Path(argv[2]), daemon):
             what = f"takes no command within {limit_s:g} s, and runs"
-            raise Fault(daemon, what, "restart its service, and read its log") from fault
+            raise Fault(daemon, what, _ended_by(Path(argv[2]), daemon)) from fault
         raise
 
 
