@@ -19,7 +19,6 @@ from bench.hubs import FrrHub, Hub, HubRun, OurHub
 from bench.load import TcpRun
 from bench.namespaces import Stage
 from bench.report import save, spread
-from bench.ways import Way
 from dmvpn.errors import Fault
 from dmvpn.linux import kernel_facts
 
@@ -137,10 +136,7 @@ class WayRun:
 
 
 def _throughput(console: Console, runs: int, tcp_s: float) -> list[WayRun]:
-    """All stand side by side and carry in turns, there and back: the machine's other work hits them alike.
-
-    Then the first two again, with the kernel's module that takes ESP out of GRO.
-    """
+    """All stand side by side and carry in turns, there and back: the machine's other work hits them alike."""
     found: list[WayRun] = []
     with ExitStack() as stages:
         ready = []
@@ -150,36 +146,22 @@ def _throughput(console: Console, runs: int, tcp_s: float) -> list[WayRun]:
             load.reach(stage)
             load.tcp(stage, tcp_s)  # the first one is not counted: caches, neighbours, and ESP's first packets
             ready.append((way, stage))
-        found += _in_turns(console, ready, "", TURNS * runs, tcp_s)
-        with kernel_ways.esp_by_gro():
-            for _way, stage in ready[:2]:
-                load.tcp(stage, tcp_s)
-            found += _in_turns(console, ready[:2], kernel_ways.BY_GRO, TURNS * runs, tcp_s)
-    figures: dict[str, list[float]] = {}
-    for run in found:
-        figures.setdefault(run.way, []).append(run.tcp.mbit_per_s)
+        for turn in range(TURNS * runs):
+            for way, stage in ready if turn % 2 == 0 else reversed(ready):
+                run = load.tcp(stage, tcp_s)
+                found.append(WayRun(way.name, run))
+                console.print(f"{way.name}: {run.mbit_per_s:,.1f} Mbit/s, {run.retransmits} segments again")
+    figures = {way.name: [run.tcp.mbit_per_s for run in found if run.way == way.name] for way in kernel_ways.WAYS}
     bare = figures[kernel_ways.WAYS[0].name]
-    what = {way.name: way.what for way in kernel_ways.WAYS}
     table = Table(title="TCP through the kernel plane, and through bare GRE with ESP")
     for column in ("way", "Mbit/s", "ratio of the medians", f"ratio, turn by turn, {len(bare)} turns"):
         table.add_column(column)
-    for name, ours in figures.items():
+    for way in kernel_ways.WAYS:
+        ours = figures[way.name]
         ratio = f"{statistics.median(ours) / statistics.median(bare):.3f}"
         by_turn = spread([one / other for one, other in zip(ours, bare, strict=True)], 3)
-        table.add_row(f"{name}\n{what.get(name, '')}".strip(), spread(ours, 1), ratio, by_turn)
+        table.add_row(f"{way.name}\n{way.what}", spread(ours, 1), ratio, by_turn)
     console.print(table)
-    return found
-
-
-def _in_turns(
-    console: Console, ready: Sequence[tuple[Way, Stage]], more: str, turns: int, tcp_s: float
-) -> list[WayRun]:
-    found: list[WayRun] = []
-    for turn in range(turns):
-        for way, stage in ready if turn % 2 == 0 else reversed(ready):
-            run = load.tcp(stage, tcp_s)
-            found.append(WayRun(way.name + more, run))
-            console.print(f"{way.name}{more}: {run.mbit_per_s:,.1f} Mbit/s, {run.retransmits} segments again")
     return found
 
 

@@ -10,10 +10,7 @@ it, as one that a card receives, because the other end does not segment (veth_sk
 """
 
 import json
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -29,8 +26,6 @@ _BARE: Final = "gre1"
 _PLANE: Final = "acme-blue"
 _KEY: Final = "0x" + "5a" * 36  # AES-256 and the salt of RFC 4106
 _START_S: Final = 300.0
-_ESP_BY_GRO: Final = "esp4_offload"
-BY_GRO: Final = f", {_ESP_BY_GRO}"
 _LEAD: Final = """
 import sys
 from ipaddress import ip_address, ip_network
@@ -53,17 +48,6 @@ def _receive_offload(stage: Stage) -> None:
         node.run((sys.executable, "-m", "bench.offload", "gro", *stage.devices(node)))
     for router in (stage.router_a, stage.router_b):
         router.run((sys.executable, "-m", "bench.offload", "card", "wan"))
-
-
-@contextmanager
-def esp_by_gro() -> Iterator[None]:
-    """ESP is decrypted before it reaches IP, on the whole machine, by a module that nothing loads by itself."""
-    subprocess.run(("modprobe", _ESP_BY_GRO), check=True)
-    try:
-        yield
-    finally:
-        # One that new SAs use stays until they are gone.
-        subprocess.run(("modprobe", "--remove", "--quiet", _ESP_BY_GRO), check=False)
 
 
 def _bare(stage: Stage) -> None:
