@@ -3,15 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from dmvpn.daemon.control import CloudRow, HubRow, NodeStatus, PeerRow, State
 from dmvpn.doctor import clock, examination, ike, nhrp, routing, tunnel, underlay
-from dmvpn.doctor.patient import Papers, Patient, Places
+from dmvpn.doctor.patient import Papers, Patient, Places, Target
 from dmvpn.doctor.report import At, Finding, Layer, Outcome, verdict
 from dmvpn.errors import Fault
 from dmvpn.linux import services
@@ -349,6 +350,23 @@ def test_bgp_is_judged(router: str, peers: tuple[BgpPeer, ...], outcome: Outcome
     (finding,) = routing._bgp(plan_of(router).clouds[0], peers)
     assert finding.outcome is outcome
     assert word in finding.what
+
+
+@pytest.mark.parametrize(
+    ("target", "device", "outcome", "word"),
+    [
+        ("10.1.1.10", "eth1", GOOD, "this site's own"),
+        ("10.1.1.10", "eth0", WARNING, "no tunnel"),
+        ("10.1.12.10", "eth1", WARNING, "no tunnel"),
+    ],
+)
+def test_the_way_to_a_host_is_judged(
+    target: str, device: str, outcome: Outcome, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = SimpleNamespace(device=device, prefix=ip_network("10.1.1.0/24"), gateway=None)
+    monkeypatch.setattr(routing, "lookup", lambda *_: row)
+    finding = routing._way(patient(), Target(target, "", ip_address(target)), cast(Any, None))
+    assert (finding.outcome, word in finding.what) == (outcome, True), finding
 
 
 def test_a_reader_who_is_not_root_gets_what_dmvpnd_tells() -> None:

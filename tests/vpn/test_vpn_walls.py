@@ -52,6 +52,10 @@ def test_guests_have_the_internet_and_nothing_else(vpn: Vpn) -> None:
     assert vpn.connects("paris-guest", "10.1.96.1", 2332) == "silence"
     dropped = vpn.status("par1").guards
     assert dropped["dropped.through.internet-only"] >= len(GUESTS) - 1
+    for command in (("explain", "lyon", GUEST), ("doctor", GUEST)):
+        told = vpn.dmvpn("lyo1", *command)
+        words = b"is in paris.guest, zone internet-only: no tunnel carries it"
+        assert (told.status, words in told.stderr) == (2, True), told
     said = vpn.dmvpn("par1", "status").text
     assert "firewall: policy in force, dropped since it was loaded: " in said
     assert "from internet-only " in said

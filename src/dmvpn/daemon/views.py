@@ -31,6 +31,7 @@ from dmvpn.nhrp.cache import BindingKind
 from dmvpn.nhrp.events import DropReason
 from dmvpn.nhrp.registration_client import HubState
 from dmvpn.nhrp.shortcut import ShortcutState
+from dmvpn.nhrp.shortcut import WhyNot as EngineWhyNot
 from dmvpn.nhrp.view import BindingRow, ShortcutRow, View
 from dmvpn.nhrp.view import HubRow as EngineHubRow
 
@@ -190,6 +191,8 @@ def _peers(node: Node, cloud: str, view: View) -> list[PeerRow]:
     rows += [_client(node, cloud, row) for row in view.bindings if row.kind is BindingKind.REGISTERED]
     by_peer: dict[Any, list[ShortcutRow]] = {}
     for row in view.shortcuts:
+        if row.state is ShortcutState.NEGATIVE and row.why is EngineWhyNot.VIA_HUB:
+            continue  # there is nothing better: the hub is the far end
         # Several prefixes of one peer share its fate; before a peer is known each destination is on its own.
         by_peer.setdefault((row.nbma or row.destination, row.state), []).append(row)
     rows += [_shortcut(node, cloud, view, group) for group in by_peer.values()]

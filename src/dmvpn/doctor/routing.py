@@ -187,6 +187,10 @@ def _way(patient: Patient, target: Target, requests: Requests) -> Finding:
     devices = {cloud.device: cloud for cloud in patient.plan.clouds}
     if row is None:
         return HERE.failed(check, f"no route to {target.address}", "see the sessions above")
+    plan = patient.plan
+    near = [(lan.prefix, lan.device) for lan in plan.lans] + [(route.prefix, route.device) for route in plan.routes]
+    if any(target.address in prefix and row.device == device for prefix, device in near):
+        return HERE.ok(check, f"{row.prefix} on {row.device}, this site's own")
     if row.device not in devices:
         return HERE.warning(check, f"{target.address} goes by {row.device}, which is no tunnel", "ip route get it")
     kind = "a shortcut" if routes.is_shortcut(row) else "the routing table"

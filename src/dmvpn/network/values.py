@@ -59,7 +59,11 @@ class Spelling:
         if len(value) > self.longest:
             raise refusal(f"{len(value)} characters are too many for {self.what}", f"use at most {self.longest}")
         if re.fullmatch(self.pattern, value, re.ASCII) is None:
-            raise refusal(f"{shown(value)} is not {self.what}", f"write something like {self.example}")
+            near = re.sub(r"[ _]+", "-", value).lower()
+            fits = re.fullmatch(self.pattern, near, re.ASCII) is not None
+            raise refusal(
+                f"{shown(value)} is not {self.what}", f"write {near if fits else f'something like {self.example}'}"
+            )
         return value
 
     def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -181,6 +185,8 @@ class TrueForDefaults:
 
 
 def _switched(value: object) -> object:
+    if value in ("yes", "on", "no", "off"):  # words since YAML 1.2
+        raise refusal(f"{value} is a text", f"write {'true' if value in ('yes', 'on') else 'false'}")
     return {} if value is True else None if value is False else value
 
 

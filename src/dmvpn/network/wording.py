@@ -107,6 +107,9 @@ def _unknown_word(loc: Key, value: object) -> Worded:
     known = _words_at(loc)
     near = nearest(str(value), known)
     allowed = listed(known, last="or")
+    if near and near == value:
+        problem = Problem(loc, f"{_called(loc)} is the text {value!r}", f"write {near} without quotes")
+        return Worded(problem, repair=Repair(loc, value=near))
     if near:
         problem = Problem(loc, f"{_called(loc)} is {shown(value)}", f"did you mean {near}? It can be {allowed}")
         return Worded(problem, repair=Repair(loc, value=near))

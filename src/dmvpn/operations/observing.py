@@ -17,6 +17,7 @@ from dmvpn.linux.link_local import overlay_of
 from dmvpn.linux.netlink import Requests
 from dmvpn.linux.route_lookup import lookup
 from dmvpn.linux.routes import is_shortcut
+from dmvpn.network.places import NOT_ANNOUNCED
 from dmvpn.network.plan import Plan
 from dmvpn.operations import reading
 from dmvpn.operations.here import Here
@@ -124,6 +125,9 @@ def place(here: Here, name: str, version: int | None = None) -> Place:
             return Place(name, plan.router, overlay, address, plan.serves, behind)
         if any(address in cloud.addresses for cloud in plan.clouds):
             return Place(name, plan.router, address, address, plan.serves)
+        apart = next((lan for lan in plan.lans if lan.zone == NOT_ANNOUNCED and address in lan.prefix), None)
+        if apart is not None:
+            raise WrongInput(name, f"is in {plan.site}.{apart.name}, zone {NOT_ANNOUNCED}: no tunnel carries it")
     return _elsewhere(name, address, loaded.network.prefixes, peers)
 
 

@@ -1,6 +1,7 @@
 """Prefixes that must not meet, and addresses that must lie in theirs."""
 
 from collections.abc import Iterator
+from ipaddress import ip_network
 
 from dmvpn.errors import Problem
 from dmvpn.firewall.prefixes import within
@@ -11,6 +12,13 @@ from dmvpn.network.plan import Network as Prefix
 from dmvpn.network.source import Key
 from dmvpn.network.transport import transport_address
 
+# RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291 2.5.6
+_MAY_REPEAT = tuple(
+    map(
+        ip_network,
+        ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "fc00::/7", "fe80::/10"),
+    )
+)
 Used = tuple[Prefix, str, Key]  # a prefix, who has it, where the file says so
 
 
@@ -145,6 +153,20 @@ def uplinks_outside(network: Network) -> Iterator[Problem]:
                     yield Problem(key, what, "narrow prefixes, or ask the ISP for another address", warning=True)
 
 
+def uplink_addresses(network: Network) -> Iterator[Problem]:
+    """Behind NAT many may be 192.168.1.2; on the Internet an address is somebody's alone."""
+    seen: dict[Address, str] = {}
+    for place in places(network):
+        for name, uplink in place.router.uplinks.items():
+            for index, given in enumerate(uplink.address):
+                if any(given.ip in repeated for repeated in _MAY_REPEAT if repeated.version == given.version):
+                    continue
+                if given.ip in seen:
+                    key = (*place.key, "uplinks", name, "address", index)
+                    yield Problem(key, f"{given.ip} is that of {seen[given.ip]} too", "write the one that the ISP gave")
+                seen.setdefault(given.ip, f"uplink {name} of {place.name}")
+
+
 CHECKS = (
     prefixes_meet,
     prefixes_cover,
@@ -152,4 +174,5 @@ CHECKS = (
     tunnel_addresses,
     transport_addresses,
     uplinks_outside,
+    uplink_addresses,
 )

@@ -19,6 +19,7 @@ from dmvpn.network.zoning import INTERNET, VPN, known_zones
 MEANINGS = {FIREWALL: "it is the router itself", VPN: "it is all clouds", INTERNET: "it is all uplinks"}
 WITH_RIGHTS = (MANAGEMENT, DMZ, VOICE, NOT_ANNOUNCED)  # zones with other rights than lan's
 A_SLIP = 0.85  # of a likeness of 1: a letter, or two of a long word
+OTHER_WORDS = {"guest": "internet-only", "guests": "internet-only", "mgmt": "management", "voip": "voice"}
 
 
 def unknown(key: Key, kind: str, word: str, known: Iterable[str], at: str = "") -> Problem:
@@ -117,7 +118,8 @@ def zones_of_networks(network: Network) -> Iterator[Problem]:
                 what = f"no network is in zone {net.zone}: {MEANINGS[net.zone]}"
                 yield Problem(key, what, "use lan, or a name of your own")
             elif net.zone not in (*WITH_RIGHTS, *written):
-                near = next(iter(get_close_matches(net.zone, WITH_RIGHTS, n=1, cutoff=A_SLIP)), "")
+                slips = get_close_matches(net.zone, WITH_RIGHTS, n=1, cutoff=A_SLIP)
+                near = OTHER_WORDS.get(net.zone) or next(iter(slips), "")
                 if near:
                     what = f"zone {net.zone} is one of your own, with the rights of lan"
                     fix = f"did you mean {near}? If not, say what is in it under policy.zones"

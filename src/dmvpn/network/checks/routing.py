@@ -1,6 +1,7 @@
 """Autonomous systems, and what is announced where."""
 
 from collections.abc import Iterator
+from itertools import count
 
 from dmvpn.errors import Problem
 from dmvpn.firewall.prefixes import within
@@ -11,6 +12,7 @@ from dmvpn.network.plan import Network as Prefix
 from dmvpn.network.preference import chooses, site_clouds
 from dmvpn.network.source import Key
 
+FIRST_PRIVATE_AS = 65001  # of those of RFC 6996 a number that reads well
 AS_TRANS = 23456  # RFC 6793 9
 LAST_16_BIT_AS = 65535  # RFC 7300
 INTERFACE_ID_BITS = 64  # RFC 4291 2.5.1
@@ -18,13 +20,15 @@ INTERFACE_ID_BITS = 64  # RFC 4291 2.5.1
 
 def asns(network: Network) -> Iterator[Problem]:
     seen: dict[int, str] = {}
+    taken = {site.asn for site in network.sites.values()}
+    unused = next(asn for asn in count(FIRST_PRIVATE_AS) if asn not in taken)
     for name, site in network.sites.items():
         clouds = {cloud for router in site.routers.values() for cloud in router.tunnels if cloud in network.clouds}
         bgp = sorted(cloud for cloud in clouds if network.clouds[cloud].routing is Protocol.BGP)
         if site.asn is None:
             if bgp:
                 what = f"site {name} has no asn, and cloud {bgp[0]} speaks BGP"
-                yield Problem(("sites", name), what, "add asn: a number no other site has, such as 65001")
+                yield Problem(("sites", name), what, f"add asn: a number no other site has, such as {unused}")
             continue
         key = ("sites", name, "asn")
         if site.asn in (AS_TRANS, LAST_16_BIT_AS):
@@ -218,7 +222,11 @@ def _via(key: Key, via: Address, place: Place) -> Iterator[Problem]:
         yield Problem(key, f"{via} is in no network of {place.site_name}", "name a router on one of them")
         return
     address, name, net = mine[0]
-    if via == address.ip or via in net.gateway:
+    if via in net.gateway and len(place.site.routers) > 1:
+        yield Problem(
+            key, f"{via} is the gateway that {place.site_name}'s routers share", "name the router behind them"
+        )
+    elif via == address.ip or via in net.gateway:
         yield Problem(key, f"{via} is {place.name}'s own address", "name the router behind which the network is")
     elif net.zone == NOT_ANNOUNCED:
         what = f"{via} is in {place.site_name}.{name}, whose zone never meets the clouds"
