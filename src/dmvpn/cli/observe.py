@@ -140,7 +140,8 @@ def _uplink_line(row: "UplinkRow") -> str:
     words += [f"({row.why})"] if row.state != "online" else []
     if row.loss is not None:
         words.append(f"loss {row.loss:.0%}" + (f" latency {row.latency_ms:.0f} ms" if row.latency_ms else ""))
-    words += [f"carries {', '.join(row.tunnels)}"] if row.tunnels else []
+    verb = "carries" if row.state == "online" else "SAs still stand:"
+    words += [f"{verb} {', '.join(row.tunnels)}"] if row.tunnels else []
     return " ".join(words)
 
 
