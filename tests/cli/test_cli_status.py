@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -76,3 +77,22 @@ def test_of_many_troubles_the_worst_are_told(capsys: pytest.CaptureFixture[str])
 def test_what_the_policy_dropped(counters: dict[str, int], line: str, capsys: pytest.CaptureFixture[str]) -> None:
     observe._say_dropped(counters)
     assert capsys.readouterr().out == line
+
+
+@pytest.mark.parametrize(
+    ("state", "serves", "verb"),
+    [
+        ("online", True, "carries blue to hq1"),
+        ("disconnecting", True, "carries blue to hq1"),
+        ("connecting", False, "carries blue to hq1"),
+        pytest.param("offline", True, "carries blue to hq1", id="the last one there is"),
+        ("offline", False, "SAs still stand: blue to hq1"),
+        ("disabled", False, "SAs still stand: blue to hq1"),
+    ],
+)
+def test_an_uplink_carries_or_its_sas_have_not_ended_yet(state: str, serves: object, verb: str) -> None:
+    row: Any = SimpleNamespace(
+        name="isp1", device="eth0", state=state, why="so", since_s=1.0, loss=None, latency_ms=None, serves=serves,
+        tunnels=("blue to hq1",),
+    )  # fmt: skip
+    assert observe._uplink_line(row).endswith(verb)

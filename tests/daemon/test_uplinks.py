@@ -142,7 +142,7 @@ def test_devices_that_come_back_bare_together_are_restored_at_once(world: World)
     world.run(lambda _: None)
     assert world.reloads == 2, "bare from the start too"
     world.unloadable = [REFUSED]
-    world.run(lambda _: None)
+    world.run(lambda _: asyncio.sleep(0.3))
     assert world.reloads == 4, "one more try for both"
 
 

@@ -11,6 +11,7 @@ import pytest
 from dmvpn.errors import Fault, WrongInput
 from dmvpn.linux import netstate
 from dmvpn.linux.netstate_file import decode, encode, load
+from dmvpn.linux.netstate_kernel import Kernel
 
 Run = Callable[..., str]
 Put = Callable[..., Path]
@@ -238,6 +239,28 @@ def test_a_restoration_that_fails_forgets_nothing(netns: None, ip: Run, put: Put
     with pytest.raises(Fault, match=r"10\.8\.0\.0/16"):
         netstate.restore(path)
     assert not is_up(ip, "eth0")
+
+
+def test_what_is_switched_on_while_it_is_restored_stays_on(
+    netns: None, ip: Run, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = of_lan_and_isp(put)
+    for device in ("eth0", "lan0"):
+        ip("link", "add", device, "type", "bridge")
+    netstate.apply(path)
+    ip("link", "set", "eth0", "down")
+    rules = Kernel.rules
+
+    def late(kernel: Kernel) -> Any:
+        ip("link", "set", "eth0", "up")
+        return rules(kernel)
+
+    with monkeypatch.context() as changed:
+        changed.setattr(Kernel, "rules", late)
+        netstate.restore(path)
+    assert is_up(ip, "eth0")
+    assert netstate.restore(path) == ()
+    assert "192.0.2.1" in ip("route", "show", "default")
 
 
 def test_what_a_failed_restoration_switched_on_can_be_switched_off(netns: None, ip: Run, put: Put) -> None:

@@ -140,7 +140,7 @@ def _uplink_line(row: "UplinkRow") -> str:
     words += [f"({row.why})"] if row.state != "online" else []
     if row.loss is not None:
         words.append(f"loss {row.loss:.0%}" + (f" latency {row.latency_ms:.0f} ms" if row.latency_ms else ""))
-    verb = "carries" if row.state == "online" else "SAs still stand:"
+    verb = "carries" if row.serves or row.state not in ("offline", "disabled") else "SAs still stand:"
     words += [f"{verb} {', '.join(row.tunnels)}"] if row.tunnels else []
     return " ".join(words)
 

@@ -60,8 +60,8 @@ class Restoring:
             return
         self._last[device] = coming
         now = self._loop.time()
-        if not self._waiting:
-            self._latest_at = now + REST_LIMIT * RESTORE_S
+        latest_at = now + REST_LIMIT * RESTORE_S
+        self._latest_at = min(self._latest_at, latest_at) if self._waiting else latest_at
         self._waiting[device] = is_bare
         self._arm(min(now + RESTORE_S, self._latest_at), RESTORE_S)
 

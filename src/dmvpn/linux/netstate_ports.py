@@ -176,7 +176,9 @@ def bring(kernel: Kernel, made: Links, off: Collection[str]) -> tuple[str, ...]:
 def _down_again(kernel: Kernel, before: Facts, off: Collection[str]) -> None:
     """The kernel switches a bond's VLANs on with it, another network's too, and a port that becomes a member."""
     for link in kernel.links().values():
-        if link.name in off and link.up and link.name in before and before[link.name].index == link.index:
+        was = before.get(link.name)
+        # One that was up by then was switched on again meanwhile.
+        if link.name in off and link.up and was is not None and was.index == link.index and not was.up:
             kernel.ask(f"device {link.name}: down", "link", "set", index=link.index, state="down")
 
 

@@ -107,7 +107,7 @@ class Keeper:
         name = entry.service.name
         if name in restart:
             done.restarted.append(name)
-            yield from self.restart(entry)
+            yield from self.restart(entry, keep=False)  # whoever changes it goes back then, and starts it
         elif name in reload:
             done.reloaded.append(name)
             yield from self.reload(entry)
@@ -152,15 +152,15 @@ class Keeper:
         entry.touched = False
         entry.become(State.STOPPED)
 
-    def restart(self, entry: Entry) -> Job:
+    def restart(self, entry: Entry, *, keep: bool = True) -> Job:
         """A daemon stops and starts; a one-shot does its work again. Raises ServiceFault.
 
-        A daemon that was kept alive is kept further: after the fault it is started again and again, with back-off.
+        `keep`: a daemon that was kept alive is kept further; after the fault it is started again, with back-off.
         """
         if not entry.service.daemon and entry.works:
             yield from self.reload(entry)
             return
-        was_wanted = entry.wanted
+        was_wanted = keep and entry.wanted
         yield from self.stop(entry)
         try:
             yield from self.start(entry)

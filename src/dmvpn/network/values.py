@@ -60,7 +60,8 @@ class Spelling:
             raise refusal(f"{len(value)} characters are too many for {self.what}", f"use at most {self.longest}")
         if re.fullmatch(self.pattern, value, re.ASCII) is None:
             near = re.sub(r"[ _]+", "-", value).lower()
-            fits = re.fullmatch(self.pattern, near, re.ASCII) is not None
+            # Only where case and underscores mean nothing: America/New_York is no america/new-york.
+            fits = "A-Z" not in self.pattern and re.fullmatch(self.pattern, near, re.ASCII) is not None
             raise refusal(
                 f"{shown(value)} is not {self.what}", f"write {near if fits else f'something like {self.example}'}"
             )
@@ -184,9 +185,13 @@ class TrueForDefaults:
         return {"anyOf": [{"type": "boolean"}, handler(core)]}
 
 
+# Texts since YAML 1.2, or in quotes.
+_SWITCHES = {**dict.fromkeys(("yes", "on", "y", "true"), "true"), **dict.fromkeys(("no", "off", "n", "false"), "false")}
+
+
 def _switched(value: object) -> object:
-    if value in ("yes", "on", "no", "off"):  # words since YAML 1.2
-        raise refusal(f"{value} is a text", f"write {'true' if value in ('yes', 'on') else 'false'}")
+    if isinstance(value, str) and (meant := _SWITCHES.get(value.lower())):
+        raise refusal(f"{value} is a text", f"write {meant}, without quotes")
     return {} if value is True else None if value is False else value
 
 

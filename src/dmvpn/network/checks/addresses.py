@@ -12,11 +12,12 @@ from dmvpn.network.plan import Network as Prefix
 from dmvpn.network.source import Key
 from dmvpn.network.transport import transport_address
 
-# RFC 1918, RFC 6598, RFC 3927, RFC 4193, RFC 4291 2.5.6
+# RFC 1918, RFC 6598, RFC 3927, DS-Lite (RFC 6333 5.7), RFC 2544, RFC 4193, RFC 4291 2.5.6
 _MAY_REPEAT = tuple(
-    map(
-        ip_network,
-        ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "fc00::/7", "fe80::/10"),
+    ip_network(text)
+    for text in (
+        *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "192.0.0.0/24"),
+        *("198.18.0.0/15", "fc00::/7", "fe80::/10"),
     )
 )
 Used = tuple[Prefix, str, Key]  # a prefix, who has it, where the file says so
@@ -154,17 +155,22 @@ def uplinks_outside(network: Network) -> Iterator[Problem]:
 
 
 def uplink_addresses(network: Network) -> Iterator[Problem]:
-    """Behind NAT many may be 192.168.1.2; on the Internet an address is somebody's alone."""
-    seen: dict[Address, str] = {}
+    """Behind NAT many may be 192.168.1.2; on the Internet an address is somebody's alone.
+
+    Of one site it is a warning: a router that waits switched off may have what the other one has.
+    """
+    seen: dict[Address, tuple[str, str]] = {}
     for place in places(network):
         for name, uplink in place.router.uplinks.items():
             for index, given in enumerate(uplink.address):
                 if any(given.ip in repeated for repeated in _MAY_REPEAT if repeated.version == given.version):
                     continue
                 if given.ip in seen:
+                    site, who = seen[given.ip]
+                    what, fix = f"{given.ip} is that of {who} too", "write the one that the ISP gave"
                     key = (*place.key, "uplinks", name, "address", index)
-                    yield Problem(key, f"{given.ip} is that of {seen[given.ip]} too", "write the one that the ISP gave")
-                seen.setdefault(given.ip, f"uplink {name} of {place.name}")
+                    yield Problem(key, what, fix, warning=site == place.site_name)
+                seen.setdefault(given.ip, (place.site_name, f"uplink {name} of {place.name}"))
 
 
 CHECKS = (

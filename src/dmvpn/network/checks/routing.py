@@ -1,7 +1,7 @@
 """Autonomous systems, and what is announced where."""
 
 from collections.abc import Iterator
-from itertools import count
+from itertools import chain
 
 from dmvpn.errors import Problem
 from dmvpn.firewall.prefixes import within
@@ -12,7 +12,7 @@ from dmvpn.network.plan import Network as Prefix
 from dmvpn.network.preference import chooses, site_clouds
 from dmvpn.network.source import Key
 
-FIRST_PRIVATE_AS = 65001  # of those of RFC 6996 a number that reads well
+PRIVATE_AS = (range(65001, 65535), range(4200000000, 4294967295))  # RFC 6996, from where they read well
 AS_TRANS = 23456  # RFC 6793 9
 LAST_16_BIT_AS = 65535  # RFC 7300
 INTERFACE_ID_BITS = 64  # RFC 4291 2.5.1
@@ -21,14 +21,14 @@ INTERFACE_ID_BITS = 64  # RFC 4291 2.5.1
 def asns(network: Network) -> Iterator[Problem]:
     seen: dict[int, str] = {}
     taken = {site.asn for site in network.sites.values()}
-    unused = next(asn for asn in count(FIRST_PRIVATE_AS) if asn not in taken)
+    unused = (asn for asn in chain(*PRIVATE_AS) if asn not in taken)
     for name, site in network.sites.items():
         clouds = {cloud for router in site.routers.values() for cloud in router.tunnels if cloud in network.clouds}
         bgp = sorted(cloud for cloud in clouds if network.clouds[cloud].routing is Protocol.BGP)
         if site.asn is None:
             if bgp:
                 what = f"site {name} has no asn, and cloud {bgp[0]} speaks BGP"
-                yield Problem(("sites", name), what, f"add asn: a number no other site has, such as {unused}")
+                yield Problem(("sites", name), what, f"add asn: a number no other site has, such as {next(unused)}")
             continue
         key = ("sites", name, "asn")
         if site.asn in (AS_TRANS, LAST_16_BIT_AS):
