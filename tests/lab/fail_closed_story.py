@@ -1,6 +1,7 @@
 """What a test of fail_closed_lab.py does to charon, and to a router from outside: told once, for both planes."""
 
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from fail_closed_lab import (
     TAP,
+    UP_LIMIT_S,
     Guard,
     answered,
     counters,
@@ -31,8 +33,10 @@ from fail_closed_lab import (
 from dmvpn.lab.node import LabNode
 from dmvpn.lab.running import Lab
 from dmvpn.lab.stream import Stream
+from dmvpn.linux.pace import patience
 
 PEERS = 2  # of a spoke: the hub and the other one
+SENDING = 10  # frames within a second, so that it does
 ATTEMPTS = 60  # frames that the plane must have tried to send without an SA
 FORGED = 50
 EAST_MOVES = ("198.51.100.2", "198.51.100.3")
@@ -60,9 +64,23 @@ def rekey_ike(east: LabNode) -> None:
     wait_for(lambda: sas(east) and not old & set(sas(east)), "new IKE SAs")
 
 
+def hang_while_sending(east: LabNode) -> None:
+    """Not while it takes another way: between a route and its neighbour entry nothing is sent as long as it hangs."""
+    end = time.monotonic() + patience(UP_LIMIT_S)
+    while True:
+        send_signal(east, "dmvpnd", signal.SIGSTOP)
+        before, looks = frames_to_plane(east), time.monotonic() + patience(1)
+        while time.monotonic() < looks:
+            if frames_to_plane(east) >= before + SENDING:
+                return
+        send_signal(east, "dmvpnd", signal.SIGCONT)
+        assert time.monotonic() < end, "nothing was sent into the tunnel whenever dmvpnd hung"
+        time.sleep(patience(0.2))
+
+
 def unseen(east: LabNode, *events: Callable[[LabNode], None]) -> None:
     """While dmvpnd hangs, so that nobody takes the neighbour entries away and GRE is sent on and on."""
-    send_signal(east, "dmvpnd", signal.SIGSTOP)
+    hang_while_sending(east)
     try:
         for event in events:
             before = frames_to_plane(east)
