@@ -65,7 +65,7 @@ def rekey_ike(east: LabNode) -> None:
 
 
 def hang_while_sending(east: LabNode) -> None:
-    """Not while it takes another way: between a route and its neighbour entry nothing is sent as long as it hangs."""
+    """Not at a moment at which nothing is sent: then nothing is as long as it hangs, and nothing would be proved."""
     end = time.monotonic() + patience(UP_LIMIT_S)
     while True:
         send_signal(east, "dmvpnd", signal.SIGSTOP)

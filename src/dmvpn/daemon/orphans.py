@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from dataclasses import dataclass
 
 from dmvpn.daemon.control import SEVERE, Trouble
 from dmvpn.daemon.settings import Settings
@@ -22,6 +23,15 @@ SURE = 2  # looks: who starts all of them anew is not met halfway
 AGAIN_FIRST_S, AGAIN_LAST_S = 10.0, 300.0  # after a restart that failed, twice as long each time
 
 
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A restart that failed, and when it is tried again, by the monotonic clock."""
+
+    why: str
+    wait_s: float
+    again_at: float
+
+
 class Orphans:
     """At most once for each zebra: a clock that was put back makes every daemon look older than it."""
 
@@ -31,15 +41,13 @@ class Orphans:
         self._services = keepers.of_this_process(settings.network, settings.paths.gre.parent)
         self._seen: Counter[tuple[str, Made]] = Counter()
         self._done: dict[str, Made] = {}
-        self._failed: dict[str, str] = {}
-        self._wait_s: dict[str, float] = {}
-        self._again_at: dict[str, float] = {}
+        self._failed: dict[str, _Failed] = {}
 
     @property
     def troubles(self) -> tuple[Trouble, ...]:
         """Of restarts that fail."""
         what = "zebra has started again, and {}, which told the one before its routes, cannot be restarted: {}"
-        return tuple(Trouble(SEVERE, what.format(*one), "dmvpn run") for one in self._failed.items())
+        return tuple(Trouble(SEVERE, what.format(name, one.why), "dmvpn run") for name, one in self._failed.items())
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -48,10 +56,11 @@ class Orphans:
             zebra, older = vtysh.older_than_zebra(self._run)
             for daemon in tuple(self._failed):
                 if zebra is not None and daemon not in older and vtysh.is_served(self._run, daemon):
-                    self._forget(daemon)  # somebody else started it
+                    del self._failed[daemon]  # somebody else started it
             # One that did not come up again is older than nothing.
             now = time.monotonic()
-            wanted = {daemon for daemon in (*older, *self._failed) if now >= self._again_at.get(daemon, now)}
+            waiting = {daemon for daemon, failed in self._failed.items() if now < failed.again_at}
+            wanted = {*older, *self._failed} - waiting
             found = {(daemon, zebra) for daemon in wanted if zebra is not None and self._done.get(daemon) != zebra}
             self._seen = Counter({one: self._seen[one] + 1 for one in found})
             for daemon, of in found:
@@ -64,14 +73,9 @@ class Orphans:
             await asyncio.to_thread(self._services.restart, f"dmvpn-{self._network}-{daemon}")
         except Fault as fault:
             log.warning("%s", fault)
-            self._failed[daemon] = str(fault)
-            wait_s = self._wait_s.get(daemon, AGAIN_FIRST_S)
-            self._again_at[daemon] = time.monotonic() + wait_s
-            self._wait_s[daemon] = min(wait_s * 2, AGAIN_LAST_S)
+            before = self._failed.get(daemon)
+            wait_s = AGAIN_FIRST_S if before is None else min(before.wait_s * 2, AGAIN_LAST_S)
+            self._failed[daemon] = _Failed(str(fault), wait_s, time.monotonic() + wait_s)
         else:
-            self._forget(daemon)
+            self._failed.pop(daemon, None)
             self._done[daemon] = zebra
-
-    def _forget(self, daemon: str) -> None:
-        for known in (self._failed, self._wait_s, self._again_at):
-            known.pop(daemon, None)

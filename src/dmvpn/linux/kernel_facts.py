@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dmvpn.errors import Fault
-from dmvpn.linux import process
+from dmvpn.linux import process, process_list
 from dmvpn.linux.netlink import NETLINK_NETFILTER, Events, NetlinkRefusal, Requests
 from dmvpn.linux.privileges import INDISPENSABLE, Capability, effective
 
@@ -149,7 +149,7 @@ def running(names: frozenset[str]) -> tuple[Holder, ...]:
     except OSError:
         return ()
     found = []
-    for directory in _processes():
+    for directory in process_list.every():
         try:
             name = (directory / "comm").read_text().strip()
             if name in names and (directory / "ns" / "net").readlink() == here:
@@ -172,7 +172,7 @@ def _sockets(name: str, states: frozenset[str]) -> Iterator[tuple[int, str]]:
 
 
 def _socket_inodes() -> Iterator[tuple[Holder, str]]:
-    for directory in _processes():
+    for directory in process_list.every():
         try:
             entries = list((directory / "fd").iterdir())
             name = (directory / "comm").read_text().strip()
@@ -183,10 +183,6 @@ def _socket_inodes() -> Iterator[tuple[Holder, str]]:
                 link = str(entry.readlink())
                 if link.startswith("socket:["):
                     yield Holder(int(directory.name), name), link[8:-1]
-
-
-def _processes() -> Iterator[Path]:
-    return (path for path in Path("/proc").iterdir() if path.name.isdigit())
 
 
 def _has_netfilter(kind: int, group: int) -> bool:

@@ -8,6 +8,8 @@ import syslog
 from contextlib import suppress
 from pathlib import Path
 
+from dmvpn.linux import process_list
+
 _PTS_MAJORS = range(136, 144)  # devices.txt: Unix98 PTY slaves
 WORDS_LIMIT = 2000
 
@@ -26,10 +28,7 @@ def log(words: str) -> None:
 
 def _terminals() -> set[Path]:
     found = set()
-    own = _network_of("self")
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or _network_of(entry.name) != own:
-            continue
+    for entry in process_list.beside_us():
         with suppress(OSError, ValueError, IndexError):
             number = int((entry / "stat").read_text().rpartition(")")[2].split()[4])
             if os.major(number) in _PTS_MAJORS:
@@ -37,13 +36,6 @@ def _terminals() -> set[Path]:
             elif os.major(number) == 4:
                 found.add(Path(f"/dev/tty{os.minor(number)}"))
     return found
-
-
-def _network_of(process: str) -> str:
-    try:
-        return str(Path(f"/proc/{process}/ns/net").readlink())
-    except OSError:
-        return ""
 
 
 def _write(path: Path, octets: bytes) -> bool:

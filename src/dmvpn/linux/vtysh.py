@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dmvpn.errors import Fault
-from dmvpn.linux import files, process
+from dmvpn.linux import files, process, process_list
 
 LOG_LIMIT_OCTETS = 16 << 20
 SOON_S = 3.0  # for whom others wait meanwhile: dmvpnd, asked for its status
@@ -70,13 +70,11 @@ def is_served(run: Path, daemon: str) -> bool:
 
 def _ended_by(run: Path, daemon: str) -> str:
     """What ends a daemon that hangs, whoever keeps it. Its pid file does not tell: our supervisor numbers anew."""
-    here = Path("/proc/self/ns/net").readlink()
-    for process_dir in Path("/proc").glob("[1-9]*"):
+    for entry in process_list.beside_us():
         with suppress(OSError):
-            program, *words = (process_dir / "cmdline").read_bytes().split(b"\0")
-            is_it = program.endswith(f"/{daemon}".encode()) and str(run).encode() in words
-            if is_it and (process_dir / "ns/net").readlink() == here:
-                return f"kill -9 {process_dir.name}, after which it is started again; then read its log"
+            program, *words = (entry / "cmdline").read_bytes().split(b"\0")
+            if program.endswith(f"/{daemon}".encode()) and str(run).encode() in words:
+                return f"kill -9 {entry.name}, after which it is started again; then read its log"
     return "restart its service, and read its log"
 
 

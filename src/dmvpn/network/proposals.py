@@ -6,7 +6,7 @@ The next free one is the first after the highest in use; where nothing is left a
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
 from itertools import chain, islice
 from typing import Any
 
@@ -26,6 +26,7 @@ UPLINK_LENGTH = 30
 TRIES = 100_000
 # RFC 5737: what books and examples use. A network that has such uplinks is still an example.
 EXAMPLES = (IPv4Network("192.0.2.0/24"), IPv4Network("198.51.100.0/24"), IPv4Network("203.0.113.0/24"))
+EXAMPLES_6 = IPv6Network("2001:db8::/32")  # RFC 3849
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,11 @@ def _uplink(network: Network, wanted: Wanted) -> dict[str, Any]:
         return {"port": wanted.port, "dhcp": True}
     first = next(host for host in address.network.hosts() if host != address.ip)
     return {"port": wanted.port, "address": [str(address)], "gateway": [str(gateway or first)]}
+
+
+def is_documentation(address: Address) -> bool:
+    """ipaddress calls these private, but examples use them as public ones."""
+    return any(address in net for net in (*EXAMPLES, EXAMPLES_6))
 
 
 def free_asn(network: Network) -> int:

@@ -1,7 +1,6 @@
 """Prefixes that must not meet, and addresses that must lie in theirs."""
 
 from collections.abc import Iterator
-from ipaddress import ip_network
 
 from dmvpn.errors import Problem
 from dmvpn.firewall.prefixes import within
@@ -9,17 +8,10 @@ from dmvpn.network.model import Network
 from dmvpn.network.places import members, overlapping, places
 from dmvpn.network.plan import Address
 from dmvpn.network.plan import Network as Prefix
+from dmvpn.network.proposals import is_documentation
 from dmvpn.network.source import Key
 from dmvpn.network.transport import transport_address
 
-# RFC 1918, RFC 6598, RFC 3927, DS-Lite (RFC 6333 5.7), RFC 2544, RFC 4193, RFC 4291 2.5.6
-_MAY_REPEAT = tuple(
-    ip_network(text)
-    for text in (
-        *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "192.0.0.0/24"),
-        *("198.18.0.0/15", "fc00::/7", "fe80::/10"),
-    )
-)
 Used = tuple[Prefix, str, Key]  # a prefix, who has it, where the file says so
 
 
@@ -163,7 +155,7 @@ def uplink_addresses(network: Network) -> Iterator[Problem]:
     for place in places(network):
         for name, uplink in place.router.uplinks.items():
             for index, given in enumerate(uplink.address):
-                if any(given.ip in repeated for repeated in _MAY_REPEAT if repeated.version == given.version):
+                if not given.ip.is_global and not is_documentation(given.ip):
                     continue
                 if given.ip in seen:
                     site, who = seen[given.ip]

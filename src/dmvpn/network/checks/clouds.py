@@ -9,6 +9,7 @@ from dmvpn.network.mtu import FLOOR_OCTETS, cipher_of
 from dmvpn.network.places import Member, Place, hubs, members, places
 from dmvpn.network.plan import Address, Plane, Role
 from dmvpn.network.planes import chosen_plane, forced_plane
+from dmvpn.network.proposals import is_documentation
 from dmvpn.network.source import Key
 from dmvpn.network.vouched import is_encrypted, reachable_addresses
 
@@ -42,14 +43,9 @@ def _reachable(name: str, cloud: Cloud, hub: Member, reachable: tuple[Address, .
         what = f"nobody can reach hub {hub.place.name}: its uplinks have no fixed {cloud.underlay} address"
         fix = f"write address: or public: at an uplink, or hubs: with a DNS name at cloud {name}"
         yield Problem(hub.key, what, fix)
-    elif reachable and all(address.is_private and not _documentation(address) for address in reachable):
+    elif reachable and all(address.is_private and not is_documentation(address) for address in reachable):
         what = f"hub {hub.place.name} has only the private address {reachable[0]}"
         yield Problem(hub.key, what, "write public: at its uplink, unless the underlay is private too", warning=True)
-
-
-def _documentation(address: Address) -> bool:
-    """RFC 5737 and 3849: ipaddress calls these private, but examples use them as public ones."""
-    return str(address).startswith(("192.0.2.", "198.51.100.", "203.0.113.", "2001:db8:"))
 
 
 def foreign_members(network: Network) -> Iterator[Problem]:

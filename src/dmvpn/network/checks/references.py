@@ -19,7 +19,7 @@ from dmvpn.network.zoning import INTERNET, VPN, known_zones
 MEANINGS = {FIREWALL: "it is the router itself", VPN: "it is all clouds", INTERNET: "it is all uplinks"}
 WITH_RIGHTS = (MANAGEMENT, DMZ, VOICE, NOT_ANNOUNCED)  # zones with other rights than lan's
 A_SLIP = 0.85  # of a likeness of 1: a letter, or two of a long word
-OTHER_WORDS = {"guest": "internet-only", "guests": "internet-only", "mgmt": "management", "voip": "voice"}
+OTHER_WORDS = {"guest": NOT_ANNOUNCED, "guests": NOT_ANNOUNCED, "mgmt": MANAGEMENT, "voip": VOICE}
 
 
 def unknown(key: Key, kind: str, word: str, known: Iterable[str], at: str = "") -> Problem:

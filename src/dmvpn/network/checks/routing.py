@@ -1,7 +1,7 @@
 """Autonomous systems, and what is announced where."""
 
 from collections.abc import Iterator
-from itertools import chain
+from itertools import count
 
 from dmvpn.errors import Problem
 from dmvpn.firewall.prefixes import within
@@ -10,9 +10,9 @@ from dmvpn.network.places import NOT_ANNOUNCED, Place, hubs, members, overlappin
 from dmvpn.network.plan import Address, Protocol
 from dmvpn.network.plan import Network as Prefix
 from dmvpn.network.preference import chooses, site_clouds
+from dmvpn.network.proposals import free_asn
 from dmvpn.network.source import Key
 
-PRIVATE_AS = (range(65001, 65535), range(4200000000, 4294967295))  # RFC 6996, from where they read well
 AS_TRANS = 23456  # RFC 6793 9
 LAST_16_BIT_AS = 65535  # RFC 7300
 INTERFACE_ID_BITS = 64  # RFC 4291 2.5.1
@@ -20,8 +20,7 @@ INTERFACE_ID_BITS = 64  # RFC 4291 2.5.1
 
 def asns(network: Network) -> Iterator[Problem]:
     seen: dict[int, str] = {}
-    taken = {site.asn for site in network.sites.values()}
-    unused = (asn for asn in chain(*PRIVATE_AS) if asn not in taken)
+    unused = count(free_asn(network))
     for name, site in network.sites.items():
         clouds = {cloud for router in site.routers.values() for cloud in router.tunnels if cloud in network.clouds}
         bgp = sorted(cloud for cloud in clouds if network.clouds[cloud].routing is Protocol.BGP)
